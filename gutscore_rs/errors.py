@@ -1,0 +1,118 @@
+"""Every error that gutscore_rs raises, as one tree.
+
+::
+
+    GutscoreError (RuntimeError)
+    |-- ConfigError (also ValueError)     the description itself is wrong; nothing was done
+    |   |-- SerializationError            a JSON text or record that this version cannot read
+    |   `-- DurationError                 a runtime that is no Slurm time and no number of seconds
+    |-- StateFolderError                  the state folder, the access file or a socket path is unusable
+    |   `-- AccessError                   the access file is missing, readable by others, or garbled
+    |-- StoreError                        Redis cannot be used
+    |   |-- StoreUnavailableError         no answer (transient)
+    |   `-- StoreUnsuitableError          too old, a replica, read-only, wrong password
+    |-- ServerError                       the embedded server did not start or stop
+    |-- ResourceSetError                  something about one resource set
+    |   |-- StateConflictError            its state does not allow this
+    |   |-- RequestError                  it could not be requested, or its request failed
+    |   |-- CapacityError                 the host cannot hold it
+    |   `-- ReleaseError                  something survived its release
+    |-- NoProvisionerError                nobody is there to carry out the request
+    |-- OperationRefusedError             an operation that is forged, stale, replayed or unknown
+    |-- WorkersNotReadyError              the workers did not all come in time (also TimeoutError)
+    |-- WorkerLostError                   the worker that ran a task is gone
+    `-- DriverError                       the case's driver program cannot be found or failed
+
+Each message says what happened, to what, and what to do next. All derive from
+:class:`RuntimeError`, because the predecessor's documented errors are RuntimeErrors.
+"""
+
+from __future__ import annotations
+
+
+class GutscoreError(RuntimeError):
+    """Base of all errors of this library.
+
+    Attributes:
+        transient: True when the same call may succeed later without any change.
+    """
+
+    transient: bool = False
+
+
+class ConfigError(GutscoreError, ValueError):
+    """The configuration or description is wrong; nothing was done."""
+
+
+class SerializationError(ConfigError):
+    """A serialized record that this version cannot read."""
+
+
+class DurationError(ConfigError):
+    """A runtime that is neither a number of seconds nor a Slurm time."""
+
+
+class StateFolderError(GutscoreError):
+    """The state folder cannot be used."""
+
+
+class AccessError(StateFolderError):
+    """The access file of a case is missing, too open, or garbled."""
+
+
+class StoreError(GutscoreError):
+    """Redis cannot be used."""
+
+
+class StoreUnavailableError(StoreError):
+    """Redis does not answer."""
+
+    transient = True
+
+
+class StoreUnsuitableError(StoreError):
+    """Redis answers but cannot serve: too old, read-only, wrong password."""
+
+
+class ServerError(GutscoreError):
+    """The embedded server did not start or stop."""
+
+
+class ResourceSetError(GutscoreError):
+    """Something about one resource set."""
+
+
+class StateConflictError(ResourceSetError):
+    """The state of the resource set does not allow the operation."""
+
+
+class RequestError(ResourceSetError):
+    """The resource set could not be requested, or its request failed."""
+
+
+class CapacityError(ResourceSetError):
+    """The host cannot hold the workers that were asked for."""
+
+
+class ReleaseError(ResourceSetError):
+    """Something survived the release of a resource set."""
+
+
+class NoProvisionerError(GutscoreError):
+    """No live provisioner serves the host or cluster that was named."""
+
+
+class OperationRefusedError(GutscoreError):
+    """An operation whose envelope is forged, stale, replayed or unknown."""
+
+
+class WorkersNotReadyError(GutscoreError, TimeoutError):
+    """The workers were not all active when the waiting time ended."""
+
+
+class WorkerLostError(GutscoreError):
+    """The worker that ran a task is gone."""
+
+
+class DriverError(GutscoreError):
+    """The driver program of a case cannot be found, or failed."""

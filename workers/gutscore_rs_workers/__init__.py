@@ -1,0 +1,1 @@
+"""The processes of gutscore_rs: provisioner, work group launcher, workers."""
