@@ -46,3 +46,13 @@ class Settings:
             redis_url=env.get("GUTSCORE_RS_REDIS_URL") or None,
             redis_password_file=path("GUTSCORE_RS_REDIS_PASSWORD_FILE"),
         )
+
+
+def environment_value(name: str) -> str | None:
+    """One variable of this process's environment."""
+    return os.environ.get(name)
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment, to start others with."""
+    return dict(os.environ)

@@ -1,0 +1,112 @@
+"""How a process gets at a case's Redis: one file, mode 0600. Nothing secret ever stands in a command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from gutscore_rs.errors import AccessError, ConfigError
+from gutscore_rs.paths import write_private
+
+SCHEMA = 1
+SCHEMES = ("redis", "rediss", "unix")
+_FIELDS = ("case", "url", "socket", "username", "password", "key_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A case's Redis and the key that signs its operations.
+
+    Attributes:
+        case: The case's name.
+        url: Address of a Redis of the user's, without a password; or None.
+        socket: Unix socket of the embedded server; or None.
+        username: ACL user, None for the default one.
+        password: Its password.
+        signing_key: 32 bytes; whoever has them may order workers.
+        key_id: Names the key (16 hex digits).
+    """
+
+    case: str
+    url: str | None
+    socket: str | None
+    username: str | None
+    password: str | None = field(repr=False)
+    signing_key: bytes = field(repr=False)
+    key_id: str
+
+    @classmethod
+    def new(cls, case: str, *, url: str | None = None, socket: str | None = None, username: str | None = None,
+            password: str | None = None) -> Access:
+        """Access with a fresh key. User name and password in the URL are taken out of it.
+
+        Raises:
+            ConfigError: The URL is none, or of another kind.
+        """
+        if (url is None) == (socket is None):
+            raise ConfigError(f"The access of case {case!r} needs either a URL or a socket.")
+        if url is not None:
+            url, url_user, url_password = _split(url)
+            username, password = username or url_user, password or url_password
+        return cls(case, url, socket, username, password, secrets.token_bytes(32), secrets.token_hex(8))
+
+
+def _split(url: str) -> tuple[str, str | None, str | None]:
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as error:
+        raise ConfigError(f"The Redis URL is invalid: {error}. Example: redis://host:6379/0") from error
+    if parts.scheme not in SCHEMES or not (parts.hostname or parts.path):
+        raise ConfigError(
+            f"The Redis URL has the scheme {parts.scheme!r}; it must be one of {', '.join(SCHEMES)}, as in "
+            "redis://host:6379/0 or unix:///path/to/socket."
+        )
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return urlunsplit((parts.scheme, host + port, parts.path, parts.query, "")), parts.username, parts.password
+
+
+def write_access(path: Path, access: Access) -> None:
+    """Write the access file, atomically, mode 0600."""
+    data = {"schema": SCHEMA, **{name: getattr(access, name) for name in _FIELDS},
+            "signing_key": access.signing_key.hex()}
+    write_private(path, json.dumps(data).encode())
+
+
+def read_access(path: Path) -> Access:
+    """Read an access file.
+
+    Raises:
+        AccessError: It is missing, not ours, readable by others, or garbled.
+    """
+    try:
+        with path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            raw = stream.read(65536)
+    except FileNotFoundError as error:
+        raise AccessError(f"There is no access file {path}: the case does not run. Start it with `gutscore-rs up`.") from error
+    except OSError as error:
+        raise AccessError(f"The access file {path} cannot be read: {error}.") from error
+    if status.st_uid != os.geteuid():
+        raise AccessError(f"The access file {path} belongs to user {status.st_uid}, not to us; it is not trusted.")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise AccessError(f"The access file {path} is open to others; it holds a key. Run `chmod 600 {path}`.")
+    try:
+        data = json.loads(raw)
+        if data["schema"] != SCHEMA:
+            raise AccessError(f"The access file {path} has schema {data['schema']!r}; this version reads {SCHEMA}.")
+        access = Access(**{name: data[name] for name in _FIELDS}, signing_key=bytes.fromhex(data["signing_key"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise AccessError(f"The access file {path} is garbled ({error!r}). End the case with `gutscore-rs down`, remove "
+                          "the file, and start the case again.") from error
+    texts = (access.case, access.url or "", access.socket or "", access.username or "", access.password or "", access.key_id)
+    if not all(isinstance(text, str) for text in texts) or len(access.key_id) != 16 or (  # noqa: PLR2004
+            access.url is None) == (access.socket is None):
+        raise AccessError(f"The access file {path} is garbled: a field has another type or is missing.")
+    return access

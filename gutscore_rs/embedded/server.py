@@ -1,0 +1,172 @@
+"""Starting, finding and stopping the embedded server of a case.
+
+It listens on a unix socket in a folder of ours (0700) and, only with ``bind``, on an address with a password. It is found
+again by pid, start time, boot and socket, never by name; it outlives a crashed command line but not ``down``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gutscore_rs.embedded.binary import server_binary
+from gutscore_rs.embedded.resp import ask
+from gutscore_rs.errors import SerializationError, ServerError
+from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
+from gutscore_rs.paths import CaseFolder, locked, private_folder, write_private
+from gutscore_rs.processes import start_detached, stop as stop_process
+from gutscore_rs.settings import environment
+
+START_SECONDS = 30.0
+# The server needs next to nothing of the environment, and none of our secrets.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GUTSCORE_RS_MARK")
+_PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """A server that was started for a case.
+
+    Attributes:
+        identity: Its process.
+        socket: Its unix socket.
+        bind: Further address that it listens on, or None.
+        port: The port there; 0: none.
+    """
+
+    identity: ProcessIdentity
+    socket: str
+    bind: str | None
+    port: int
+
+
+def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int = 6379,
+          password: str | None = None) -> ServerRecord:
+    """Start the server of a case, on the data of its last life; the living one if there is one.
+
+    Args:
+        folder: The case's folder.
+        host: This host's name.
+        bind: An address to listen on as well, in clear text.
+        port: The port there.
+        password: Needed with ``bind``.
+
+    Raises:
+        ServerError: It did not come up; the message has its last words.
+        StateFolderError: The folders cannot be used.
+    """
+    if bind is not None and not password:
+        raise ServerError(f"A server that listens on {bind} needs a password.")
+    folder.create()
+    with locked(folder.lock_file, timeout=START_SECONDS):
+        record = find(folder, host)
+        if record is not None:
+            return record
+        _refuse_foreign(folder, host)
+        socket = folder.socket
+        private_folder(socket.parent)
+        socket.unlink(missing_ok=True)
+        log = folder.server_dir / "server.log"
+        config = folder.server_dir / "server.conf"
+        write_private(config, _configuration(folder, socket, bind, port, password).encode())
+        env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
+        try:
+            pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir)
+        except OSError as error:
+            raise ServerError(f"The embedded server cannot be started: {error}.") from error
+        identity = _wait_ready(pid, host, socket, log)
+        record = ServerRecord(identity, str(socket), bind, port if bind else 0)
+        write_private(folder.server_record, json.dumps({
+            "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind, "port": record.port,
+        }).encode())
+        return record
+
+
+def _configuration(folder: CaseFolder, socket: Path, bind: str | None, port: int, password: str | None) -> str:
+    lines = {
+        "port": str(port) if bind else "0",
+        "unixsocket": _quoted(socket), "unixsocketperm": "700", "dir": _quoted(folder.server_dir),
+        "daemonize": "no", "logfile": '""', "appendonly": "yes", "appendfsync": "always", "save": '""',
+        "maxmemory-policy": "noeviction", "maxclients": "10000", "tcp-keepalive": "60", "timeout": "0",
+    }
+    if bind:
+        lines |= {"bind": _quoted(bind), "protected-mode": "yes", "requirepass": _quoted(password or "")}
+    return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def _quoted(value: str | Path) -> str:
+    text = str(value)
+    if not _PLAIN.fullmatch(text):
+        raise ServerError(f"{text!r} cannot stand in the server's configuration: it is empty or has control characters, "
+                          "quotes or backslashes in it.")
+    return f'"{text}"'
+
+
+def _refuse_foreign(folder: CaseFolder, host: str) -> None:
+    """A record of another host whose server may live: homes are shared, two servers on one folder would ruin it."""
+    record = _read(folder)
+    if record is not None and record.identity.host != host:
+        raise ServerError(
+            f"The embedded server of case {folder.name!r} was started on host {record.identity.host}. Use the case from "
+            f"there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
+            f"{folder.server_record}."
+        )
+
+
+def _wait_ready(pid: int, host: str, socket: Path, log: Path) -> ProcessIdentity:
+    ends, pause = time.monotonic() + START_SECONDS, 0.002
+    while time.monotonic() < ends:
+        identity = identify(pid, host)
+        if identity is None:
+            raise ServerError(f"The embedded server ended at once: {_last_words(log)}")
+        try:
+            answer = ask(str(socket), "PING")
+        except OSError:
+            answer = ""
+        # NOAUTH: it is up and wants its password. LOADING: it still reads its data.
+        if answer == "+PONG" or answer.startswith("-NOAUTH"):
+            return identity
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    raise ServerError(f"The embedded server (pid {pid}) was not ready after {START_SECONDS:.0f} s: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"its log cannot be read ({error})"
+    telling = [line for line in lines[-30:] if "#" in line or "rror" in line or "FATAL" in line] or lines
+    return f"{' | '.join(telling[-5:]) or 'it wrote nothing'} (log: {log})"
+
+
+def _read(folder: CaseFolder) -> ServerRecord | None:
+    try:
+        data = json.loads(folder.server_record.read_bytes())
+        return ServerRecord(ProcessIdentity.from_dict(data["identity"]), str(data["socket"]), data["bind"],
+                            int(data["port"]))
+    except (OSError, ValueError, KeyError, TypeError, SerializationError):
+        return None
+
+
+def find(folder: CaseFolder, host: str) -> ServerRecord | None:
+    """The living server of a case on this host, or None."""
+    record = _read(folder)
+    if record is None or not is_here(record.identity, host) or not is_alive(record.identity):
+        return None
+    return record
+
+
+def stop(folder: CaseFolder, host: str, *, timeout: float = 10.0) -> bool:
+    """Stop the case's server on this host; its data stay. True when it is gone."""
+    record = find(folder, host)
+    if record is not None and not stop_process(record.identity, grace=timeout):
+        return False
+    stale = record or _read(folder)
+    if stale is not None and stale.identity.host == host:
+        folder.server_record.unlink(missing_ok=True)
+        Path(stale.socket).unlink(missing_ok=True)
+    return True

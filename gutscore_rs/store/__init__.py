@@ -1,0 +1,99 @@
+"""The store: all that gutscore_rs reads from and writes to Redis. The only importer of ``redis``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from gutscore_rs.access import Access
+from gutscore_rs.store.connection import ServerFacts, connect, describe, inspect_server, translated
+from gutscore_rs.store.history import History
+from gutscore_rs.store.jobs import Claim, Jobs
+from gutscore_rs.store.keys import CaseKeys, RqKeys, operations_queue, task_queue
+from gutscore_rs.store.provisioners import Provisioners
+from gutscore_rs.store.resource_sets import ResourceSets
+from gutscore_rs.store.scripts import Scripts
+from gutscore_rs.store.workers import WorkerRegistry
+
+__all__ = [
+    "CaseKeys", "Claim", "Jobs", "RqKeys", "ServerFacts", "Store", "operations_queue", "task_queue",
+]
+
+
+class Store:
+    """One case in one Redis.
+
+    Args:
+        client: The connection; RQ may share it.
+        case: The case's name.
+        where: The server's address, for messages.
+
+    Attributes:
+        sets: Resource sets and their states.
+        workers: The registry of workers.
+        jobs: RQ jobs.
+        provisioners: Provisioners, duties, locks, nonces.
+        history: Events and deaths.
+    """
+
+    def __init__(self, client: redis.Redis, case: str, where: str = "Redis") -> None:
+        self.client = client
+        self.case = case
+        self.where = where
+        self.keys = CaseKeys(case)
+        self.rq_keys = RqKeys()
+        scripts = Scripts(client, where)
+        self.sets = ResourceSets(client, scripts, self.keys, where)
+        self.workers = WorkerRegistry(client, scripts, self.keys, self.rq_keys, where)
+        self.jobs = Jobs(client, scripts, where, self.rq_keys)
+        self.provisioners = Provisioners(client, scripts, self.keys, where)
+        self.history = History(client, self.keys, where)
+
+    @classmethod
+    def open(cls, access: Access, *, name: str = "", timeout: float = 5.0, retries: int = 3) -> Store:
+        """A store over a connection of its own, made at the first command."""
+        client = connect(access, name=name, timeout=timeout, retries=retries)
+        return cls(client, access.case, describe(access))
+
+    def inspect(self) -> ServerFacts:
+        """What the server is; refuses one that cannot serve (see ``inspect_server``)."""
+        return inspect_server(self.client, self.where)
+
+    def time(self) -> float:
+        """Seconds by the server's clock."""
+        with translated(self.where):
+            seconds, micros = self.client.time()  # type: ignore[misc]
+        return float(seconds) + float(micros) / 1e6
+
+    def run_id(self) -> str:
+        """Names this life of the server: it changes with every restart."""
+        with translated(self.where):
+            info: Any = self.client.info("server")
+        return str(info.get("run_id", ""))
+
+    def ping(self) -> bool:
+        """Whether the server answers.
+
+        Raises:
+            StoreUnavailableError: It does not.
+        """
+        with translated(self.where):
+            return bool(self.client.ping())
+
+    def forget(self) -> None:
+        """Remove every key of this case, once no worker lives.
+
+        Raises:
+            StateConflictError: A resource set has not ended.
+        """
+        for wgroup_id in self.sets.ids():
+            self.sets.forget(wgroup_id)
+        with translated(self.where):
+            for key in self.client.scan_iter(match=f"{self.keys.root}:*", count=1000):
+                if not key.startswith(f"{self.keys.root}:tombstone:".encode()):
+                    self.client.delete(key)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()

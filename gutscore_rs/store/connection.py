@@ -1,0 +1,151 @@
+"""Opening Redis, judging whether it can serve, and saying in our own errors what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from gutscore_rs.access import Access
+from gutscore_rs.errors import StoreError, StoreUnavailableError, StoreUnsuitableError
+
+MINIMUM_REDIS = (7, 0)
+MINIMUM_VALKEY = (7, 2)
+RETRIES = 3
+
+
+def describe(access: Access) -> str:
+    """The server's address for people; never holds a password."""
+    return access.socket or access.url or "Redis"
+
+
+def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: int = RETRIES) -> redis.Redis:
+    """A client for the Redis of ``access``; connects at its first command.
+
+    Args:
+        access: How to get there.
+        name: Client name, shown by ``CLIENT LIST``.
+        timeout: Seconds that a connect or a reply may take.
+        retries: How often a command is sent again after a lost connection. redis-py sends scripts again
+            too, so each of our mutating scripts is idempotent (see ``store/lua``).
+    """
+    options: dict[str, Any] = {
+        "username": access.username,
+        "password": access.password,
+        "client_name": name or None,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries),
+        "health_check_interval": 30,
+    }
+    if access.socket:
+        return redis.Redis(unix_socket_path=access.socket, **options)
+    if access.url is None:
+        raise StoreUnsuitableError(f"The access of case {access.case!r} names neither a socket nor a URL.")
+    return redis.Redis.from_url(access.url, socket_keepalive=True, **options)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn redis-py's errors into ours; ``where`` names the server or the key."""
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise StoreUnsuitableError(
+            f"Redis at {where} refuses us: {error}. Check user name, password file and ACL."
+        ) from error
+    except ReadOnlyError as error:
+        raise StoreUnsuitableError(
+            f"Redis at {where} is read-only (a replica?): {error}. Give the address of the primary."
+        ) from error
+    except OutOfMemoryError as error:
+        raise StoreUnsuitableError(
+            f"Redis at {where} is out of memory: {error}. Raise maxmemory; nothing was written."
+        ) from error
+    except (RedisConnectionError, RedisTimeoutError, BusyLoadingError) as error:
+        raise StoreUnavailableError(
+            f"Redis at {where} does not answer: {error}. Is the server running? "
+            "(`gutscore-rs doctor` looks; `gutscore-rs up CASE` starts an embedded one.)"
+        ) from error
+    except RedisError as error:
+        if str(error).startswith("MISCONF"):
+            raise StoreUnavailableError(
+                f"Redis at {where} refuses writes, its disk is full or broken: {error}"
+            ) from error
+        raise StoreError(f"Redis at {where} refused a command: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the server says of itself.
+
+    Attributes:
+        product: ``valkey`` or ``redis``.
+        version: Its own version (Valkey also reports a Redis version for compatibility).
+        run_id: Changes when the server restarts.
+        uptime: Seconds since its start.
+        warnings: Settings that put data at risk, each a sentence for people.
+    """
+
+    product: str
+    version: str
+    run_id: str
+    uptime: int
+    warnings: tuple[str, ...]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def inspect_server(client: redis.Redis, where: str) -> ServerFacts:
+    """Ask the server what it is, and refuse one that cannot serve.
+
+    Raises:
+        StoreUnsuitableError: Older than Redis 7.0 or Valkey 7.2, a replica, or a cluster node.
+        StoreUnavailableError: No answer.
+    """
+    with translated(where):
+        info: dict[str, Any] = client.info()  # type: ignore[assignment]
+    product = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
+    minimum = MINIMUM_VALKEY if product == "valkey" else MINIMUM_REDIS
+    if _version(version) < minimum:
+        wanted = ".".join(map(str, minimum))
+        raise StoreUnsuitableError(
+            f"Redis at {where} is {product} {version}; {wanted} or newer is needed. "
+            "Upgrade it, or leave [redis] out to use the embedded server."
+        )
+    if info.get("role") not in (None, "master", "primary"):
+        raise StoreUnsuitableError(f"Redis at {where} is a {info['role']}; give the address of the primary.")
+    if int(info.get("cluster_enabled", 0)):
+        raise StoreUnsuitableError(
+            f"Redis at {where} is a cluster node; RQ needs a plain server or Sentinel (docs/redis-keys.md)."
+        )
+    return ServerFacts(product, version, str(info.get("run_id", "")), int(info.get("uptime_in_seconds", 0)),
+                       tuple(_risks(info)))
+
+
+def _risks(info: dict[str, Any]) -> Iterator[str]:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if int(info.get("maxmemory", 0)) and policy != "noeviction":
+        yield f"maxmemory-policy is {policy}: Redis may throw away resource sets and jobs; set noeviction."
+    if not int(info.get("aof_enabled", 0)):
+        yield ("append-only file is off: a restart of Redis forgets requests and jobs that no running worker "
+               "holds; set `appendonly yes`.")

@@ -1,0 +1,61 @@
+-- Pop one job and book it as started, in one step: a job is in its queue or in the registry, never in neither.
+-- RQ writes the same records in two transactions after the pop (rq 3.0, executions.py and worker/base.py).
+-- KEYS  1 RQ worker hash  2 its executions set  3 rq:suspended  4.. queue list, started registry, ...
+-- ARGV  1 nonce of this claim  2 worker name  3 execution id  4 now as RQ's ISO text  5 default timeout (s)
+--       6 RQ's key prefix
+-- A claim repeated with the same nonce (a reply was lost) returns the same job again.
+-- Returns {} | {queue index from 0, job id, execution id, now, field, value, ... of the job}
+local at = now()
+
+local function reply(index, id, execution)
+  local out = redis.call('HGETALL', ARGV[6] .. ':job:' .. id)
+  table.insert(out, 1, text(at))
+  table.insert(out, 1, execution)
+  table.insert(out, 1, id)
+  table.insert(out, 1, tostring(index))
+  return out
+end
+
+if redis.call('HGET', KEYS[1], 'gs_claim') == ARGV[1] then
+  local index, id, execution = string.match(redis.call('HGET', KEYS[1], 'gs_claimed') or '', '^(%d+) (%S+) (%S+)$')
+  if id then
+    return reply(tonumber(index), id, execution)
+  end
+  return {}
+end
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return {}
+end
+for q = 4, #KEYS, 2 do
+  -- Skips what is no longer queued (deleted, cancelled); bounded, so that no call blocks the server.
+  for _ = 1, 100 do
+    local id = redis.call('LPOP', KEYS[q])
+    if not id then
+      break
+    end
+    local job = ARGV[6] .. ':job:' .. id
+    local fields = redis.call('HMGET', job, 'status', 'timeout')
+    if fields[1] == 'queued' then
+      local timeout = tonumber(fields[2] or '') or tonumber(ARGV[5])
+      -- An endless job (timeout -1) has no crash deadline; its launcher renews this one.
+      local ttl = math.ceil(timeout > 0 and timeout or 3600) + 60
+      local execution = id .. ':' .. ARGV[3]
+      redis.call('HSET', job, 'status', 'started', 'started_at', ARGV[4], 'last_heartbeat', ARGV[4],
+        'worker_name', ARGV[2])
+      redis.call('PERSIST', job)
+      redis.call('HSET', ARGV[6] .. ':execution:' .. execution, 'id', ARGV[3], 'job_id', id,
+        'created_at', text(at), 'last_heartbeat', text(at), 'worker_name', ARGV[2])
+      redis.call('EXPIRE', ARGV[6] .. ':execution:' .. execution, ttl)
+      redis.call('ZADD', ARGV[6] .. ':executions:' .. id, text(at + ttl + 60), ARGV[3])
+      redis.call('EXPIRE', ARGV[6] .. ':executions:' .. id, ttl + 60)
+      redis.call('ZADD', KEYS[q + 1], text(at + ttl), execution)
+      redis.call('SADD', KEYS[2], execution)
+      redis.call('HSET', KEYS[1], 'state', 'busy', 'last_heartbeat', ARGV[4],
+        'gs_claim', ARGV[1], 'gs_claimed', ((q - 4) / 2) .. ' ' .. id .. ' ' .. ARGV[3])
+      return reply((q - 4) / 2, id, ARGV[3])
+    end
+  end
+end
+redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[4])
+redis.call('HDEL', KEYS[1], 'gs_claim', 'gs_claimed')
+return {}

@@ -1,0 +1,225 @@
+"""Resource sets in Redis: the shared queue, and the one gate through which their states change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from gutscore_rs.errors import StateConflictError
+from gutscore_rs.identity import ProcessIdentity
+from gutscore_rs.store.connection import translated
+from gutscore_rs.store.keys import CaseKeys
+from gutscore_rs.store.records import (
+    SCHEMA,
+    LauncherRecord,
+    ResourceSetRecord,
+    State,
+    decode_launcher,
+    decode_resource_set,
+    pack,
+)
+from gutscore_rs.store.scripts import Scripts
+
+KEEP_ENDED = 7 * 86400
+TOMBSTONE = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A launcher's success: the set as it stands, and the server's time of that moment."""
+
+    record: ResourceSetRecord
+    server_time: float
+
+
+class ResourceSets:
+    """States, launchers and locks of a case's resource sets."""
+
+    def __init__(self, client: redis.Redis, scripts: Scripts, keys: CaseKeys, where: str) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._where = where
+
+    def ids(self) -> list[int]:
+        """Ids of all known sets, oldest request first."""
+        with translated(self._where):
+            members: Any = self._client.zrange(self._keys.resource_sets, 0, -1)
+        return [int(member) for member in members if member.isdigit()]
+
+    def get(self, wgroup_id: int) -> ResourceSetRecord | None:
+        """One set, or None when Redis does not know it."""
+        with translated(self._keys.resource_set(wgroup_id)):
+            raw: Any = self._client.hgetall(self._keys.resource_set(wgroup_id))
+        return decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)) if raw else None
+
+    def all(self) -> list[ResourceSetRecord]:
+        """All sets whose hash still stands, in two round trips."""
+        ids = self.ids()
+        with translated(self._where):
+            pipeline = self._client.pipeline(transaction=False)
+            for wgroup_id in ids:
+                pipeline.hgetall(self._keys.resource_set(wgroup_id))
+            rows = pipeline.execute(raise_on_error=False)
+        found = []
+        for wgroup_id, raw in zip(ids, rows, strict=True):
+            if isinstance(raw, Exception):
+                with translated(self._keys.resource_set(wgroup_id)):
+                    raise raw
+            if raw:
+                found.append(decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)))
+        return found
+
+    def request(self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None,
+                timeout: float) -> tuple[int, int]:
+        """Put a described set into the shared queue.
+
+        Args:
+            wgroup_id: The set.
+            spec: Its description; ``backend``, ``nworkers``, ``runtime`` and ``daemonize`` are also kept as fields.
+            server: The host or cluster whose provisioner shall serve it.
+            requester: The process whose end ends the set, or None.
+            timeout: Seconds after which an unanswered request fails.
+
+        Returns:
+            Generation and version of the request.
+
+        Raises:
+            StateConflictError: The id is in use by a set that has not ended, or whose workers still live.
+        """
+        keys = self._keys
+        fields: dict[str, str | bytes | int] = {
+            "type": spec["backend"], "nworkers": spec["nworkers"], "runtime": spec["runtime"],
+            "daemonize": int(bool(spec.get("daemonize"))),
+            ("cluster" if spec["backend"] == "slurm" else "host"): server,
+            "requester": pack(requester.to_dict()) if requester else b"", "spec": pack(dict(spec)), "token": "",
+        }
+        flat: list[Any] = [part for pair in fields.items() for part in pair]
+        reply = self._scripts.run(
+            "request",
+            [keys.resource_set(wgroup_id), keys.resource_sets, keys.live(wgroup_id), keys.workers(wgroup_id),
+             keys.states(wgroup_id), keys.launchers(wgroup_id), keys.tombstone(wgroup_id), keys.events],
+            [wgroup_id, timeout, *flat],
+        )
+        if reply[0] == b"busy":
+            raise StateConflictError(
+                f"Resource set {wgroup_id} of case {keys.case!r} is {reply[1].decode()}; release it before you "
+                "request it again, or take another id."
+            )
+        if reply[0] == b"live":
+            raise StateConflictError(
+                f"Resource set {wgroup_id} of case {keys.case!r} still has {reply[1]} living workers of an earlier "
+                "request; wait for their leases to end, or take another id."
+            )
+        return int(reply[1]), int(reply[2])
+
+    def transition(self, record: ResourceSetRecord, to: State, why: str, *, expected: Collection[State] | None = None,
+                   check_version: bool = True, **fields: str | int | float) -> ResourceSetRecord | None:
+        """Compare and set a state.
+
+        Args:
+            record: The set as the caller last saw it; its generation must still hold.
+            to: The new state.
+            why: The reason, for events and people.
+            expected: States it may be in; by default the one of ``record``.
+            check_version: Whether it must be unchanged since ``record`` was read.
+            fields: Further fields to set at the same moment.
+
+        Returns:
+            The set after the change; None when it had changed meanwhile and nothing was done.
+        """
+        wgroup_id = record.wgroup_id
+        states = ",".join(state.value for state in (expected or [record.state]))
+        flat: list[Any] = [part for pair in fields.items() for part in pair]
+        reply = self._scripts.run(
+            "transition", [self._keys.resource_set(wgroup_id), self._keys.events],
+            [wgroup_id, states, record.generation, record.version if check_version else "", to.value, why,
+             KEEP_ENDED, *flat],
+        )
+        return self.get(wgroup_id) if reply[0] == b"ok" else None
+
+    def note(self, wgroup_id: int, **fields: str | int | float) -> None:
+        """Set fields that are no state (pending reason, next try) of a set that exists."""
+        with translated(self._where):
+            if self._client.exists(self._keys.resource_set(wgroup_id)):
+                self._client.hset(self._keys.resource_set(wgroup_id), mapping=dict(fields))
+
+    def attach(self, wgroup_id: int, *, generation: int, token: str, node: str, nonce: str,
+               identity: ProcessIdentity) -> Attachment | str:
+        """A launcher's first act: win the node for this launch.
+
+        Returns:
+            The set, or the reason why this launcher must go.
+        """
+        key = self._keys.resource_set(wgroup_id)
+        reply = self._scripts.run(
+            "attach", [key, self._keys.launchers(wgroup_id), self._keys.events],
+            [wgroup_id, generation, token, node, nonce, pack(identity.to_dict())],
+        )
+        if reply[0] == b"no":
+            return str(reply[1].decode())
+        raw = dict(zip(reply[2::2], reply[3::2], strict=True))
+        return Attachment(decode_resource_set(wgroup_id, raw, key), float(reply[1]))
+
+    def detach(self, wgroup_id: int, *, generation: int, node: str, owner: str, final: State | None,
+               why: str) -> bool:
+        """A launcher's last act; see ``detach.lua``. False when a newer launcher holds the node."""
+        reply = self._scripts.run(
+            "detach", [self._keys.resource_set(wgroup_id), self._keys.launchers(wgroup_id), self._keys.events],
+            [wgroup_id, generation, node, owner, final.value if final else "", why, KEEP_ENDED],
+        )
+        return bool(reply == b"ok")
+
+    def restore(self, record: ResourceSetRecord, *, node: str, owner: str, identity: ProcessIdentity,
+                fields: Mapping[str, str | bytes]) -> str:
+        """Bring back a set that Redis lost; ``ok``, ``forgotten`` or ``fenced`` (rulings 23)."""
+        wgroup_id, keys = record.wgroup_id, self._keys
+        flat: list[Any] = [part for pair in fields.items() for part in pair]
+        reply = self._scripts.run(
+            "restore",
+            [keys.resource_set(wgroup_id), keys.resource_sets, keys.tombstone(wgroup_id),
+             keys.launchers(wgroup_id), keys.events],
+            [wgroup_id, record.generation, node, owner, pack(identity.to_dict()), f"{record.requested_at:.6f}", *flat],
+        )
+        return str(reply.decode())
+
+    def launchers(self, wgroup_id: int) -> list[LauncherRecord]:
+        """The launchers that hold a node of the set."""
+        with translated(self._keys.launchers(wgroup_id)):
+            raw: Any = self._client.hgetall(self._keys.launchers(wgroup_id))
+        return [decode_launcher(node.decode(), value) for node, value in raw.items()]
+
+    def forget(self, wgroup_id: int) -> None:
+        """Remove an ended set for good; a tombstone keeps a late launcher from bringing it back.
+
+        Raises:
+            StateConflictError: It has living workers, or has not ended.
+        """
+        record, keys = self.get(wgroup_id), self._keys
+        with translated(self._where):
+            living: Any = self._client.zcard(keys.live(wgroup_id))
+            if living or (record and not record.state.ended and record.state is not State.DESCRIBED):
+                state = record.state.value if record else "unknown"
+                raise StateConflictError(
+                    f"Resource set {wgroup_id} is {state} with {living} leases; release it before it is forgotten."
+                )
+            pipeline = self._client.pipeline()
+            pipeline.set(keys.tombstone(wgroup_id), SCHEMA, ex=TOMBSTONE)
+            pipeline.delete(keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.workers(wgroup_id),
+                            keys.states(wgroup_id), keys.launchers(wgroup_id))
+            pipeline.zrem(keys.resource_sets, wgroup_id)
+            pipeline.execute()
+
+    def trim(self) -> None:
+        """Drop the ids and leftovers of sets whose hash has ended its days."""
+        for wgroup_id in self.ids():
+            with translated(self._where):
+                if not self._client.exists(self._keys.resource_set(wgroup_id)):
+                    pipeline = self._client.pipeline()
+                    pipeline.zrem(self._keys.resource_sets, wgroup_id)
+                    pipeline.delete(self._keys.workers(wgroup_id), self._keys.states(wgroup_id),
+                                    self._keys.launchers(wgroup_id))
+                    pipeline.execute()

@@ -1,0 +1,53 @@
+"""The Lua scripts: each file of ``store/lua`` is one atomic step, run by its name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import redis
+from redis.exceptions import NoScriptError
+
+from gutscore_rs.store.connection import translated
+
+ScriptName = Literal[
+    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "lease", "leave", "live",
+    "provisioner_beat", "register", "release_lease", "request", "restore", "return_job", "transition",
+]
+Argument = str | bytes | int | float
+
+
+@cache
+def source(name: ScriptName) -> str:
+    """The script's text, with the prelude before it."""
+    folder = files(__package__) / "lua"
+    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+
+
+@cache
+def _digest(name: ScriptName) -> str:
+    return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
+
+
+class Scripts:
+    """Runs scripts on one client.
+
+    Args:
+        client: The connection.
+        where: The server's address, for messages.
+    """
+
+    def __init__(self, client: redis.Redis, where: str) -> None:
+        self._client = client
+        self._where = where
+
+    def run(self, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script by its digest; a server that forgot it (restart, SCRIPT FLUSH) gets it again."""
+        with translated(self._where):
+            try:
+                return self._client.evalsha(_digest(name), len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            except NoScriptError:
+                return self._client.eval(source(name), len(keys), *keys, *arguments)  # type: ignore[arg-type]

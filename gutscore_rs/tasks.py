@@ -1,0 +1,106 @@
+"""Tasks of a case, as stock RQ jobs: enqueue them, and take results as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from rq import Queue
+from rq.job import Job
+
+from gutscore_rs.errors import WorkersNotReadyError
+from gutscore_rs.store import Store, task_queue
+from gutscore_rs.store.connection import translated
+
+# XREAD names every stream it waits for: above this many pending jobs it looks at a window of them.
+WINDOW = 2000
+BLOCK_SECONDS = 1.0
+
+
+class Tasks:
+    """The task side of a case.
+
+    Args:
+        store: The case's store.
+        queues: Short names of its task queues, the first is the default.
+    """
+
+    def __init__(self, store: Store, queues: tuple[str, ...] = ("tasks",)) -> None:
+        self._store = store
+        self._queues = queues
+
+    def queue(self, name: str | None = None) -> Queue:
+        """A task queue as an ordinary ``rq.Queue``: all of RQ works on it.
+
+        Raises:
+            KeyError: The case has no queue of that name.
+        """
+        if name is not None and name not in self._queues:
+            raise KeyError(f"Case {self._store.case!r} has no task queue {name!r}; it has {', '.join(self._queues)}.")
+        return Queue(task_queue(self._store.case, name or self._queues[0]), connection=self._store.client)
+
+    def enqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Job:
+        """Put a call on the default task queue; keywords as in ``rq.Queue.enqueue``."""
+        with translated(self._store.where):
+            return self.queue().enqueue(function, *args, **kwargs)
+
+    def as_completed(self, jobs: Iterable[Job], timeout: float | None = None,
+                     heed: Callable[[], None] | None = None) -> Iterator[Job]:
+        """Yield jobs as they finish or fail, whatever their order; nothing is polled per job.
+
+        One blocking ``XREAD`` waits for the result streams of all pending jobs. Jobs that end without a result
+        (``result_ttl=0``, deleted, cancelled) are noticed within a few seconds.
+
+        Args:
+            jobs: What to wait for; each is refreshed before it is yielded.
+            timeout: Seconds for all of them, None: as long as it takes.
+            heed: Called about once a second while waiting; what it raises ends the waiting.
+
+        Raises:
+            WorkersNotReadyError: (also TimeoutError) Some are not done in time.
+        """
+        keys = self._store.rq_keys
+        pending = {keys.results(job.id).encode(): job for job in jobs}
+        positions: dict[bytes, bytes] = dict.fromkeys(pending, b"0-0")
+        ends = time.monotonic() + timeout if timeout is not None else float("inf")
+        quiet = 0
+        while pending:
+            if time.monotonic() >= ends:
+                raise WorkersNotReadyError(f"{len(pending)} tasks are not done after {timeout:.0f} s.")
+            window = {key: positions[key] for key in list(pending)[:WINDOW]}
+            arrived = self._arrived(window, min(BLOCK_SECONDS, ends - time.monotonic()))
+            positions.update(arrived)
+            quiet = 0 if arrived else quiet + 1
+            if heed:
+                heed()
+            candidates = list(arrived) if arrived or quiet % 3 else self._ended_silently(pending)
+            for key in candidates:
+                # A returned or raised Retry writes a result too, and the job goes on: it is not done.
+                if self._refresh(pending[key]):
+                    yield pending.pop(key)
+
+    def _refresh(self, job: Job) -> bool:
+        """Read a job again; whether it is over, or gone."""
+        with translated(self._store.where):
+            if not Job.exists(job.id, connection=self._store.client):
+                return True
+            job.refresh()
+        return job.get_status(refresh=False) in ("finished", "failed", "stopped", "canceled")
+
+    def _arrived(self, positions: dict[bytes, bytes], seconds: float) -> dict[bytes, bytes]:
+        """Streams with news, and the id of their newest entry."""
+        streams: dict[Any, Any] = dict(positions)
+        with translated(self._store.where):
+            reply: Any = self._store.client.xread(streams, block=max(1, int(seconds * 1000)))
+        rows = reply.items() if isinstance(reply, dict) else reply or []
+        return {stream: entries[-1][0] for stream, entries in rows if entries}
+
+    def _ended_silently(self, pending: dict[bytes, Job]) -> list[bytes]:
+        with translated(self._store.where):
+            pipeline = self._store.client.pipeline(transaction=False)
+            for job in pending.values():
+                pipeline.hget(job.key, "status")
+            statuses = pipeline.execute()
+        over = (None, b"finished", b"failed", b"stopped", b"canceled")
+        return [key for key, status in zip(pending, statuses, strict=True) if status in over]

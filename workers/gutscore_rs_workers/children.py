@@ -1,0 +1,148 @@
+"""Forking workers: what a launcher knows of each, and what a child does before it becomes one.
+
+The launcher forks while it has one thread; a child uses nothing that it inherited but the shared memory, its end of
+the control socket and the parsed configuration (design, section 9; rulings 28).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gutscore_rs.processes import MARK, die_with_parent
+
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+
+
+@dataclass(slots=True)
+class Child:
+    """A worker as its launcher sees it."""
+
+    index: int
+    pid: int
+    nonce: str
+    start_ticks: int
+    member: str
+    rq_name: str
+    control: socket.socket
+    forked_at: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.time)
+    ready: bool = False
+    registered: bool = False
+    idle: bool = False
+    woken: bool = False
+    fruitless: int = 0
+    ran_a_job: bool = False
+    state: str = "alive"
+    told_to_stop: bool = False
+    killed_for: str = ""
+
+    def send(self, message: bytes) -> None:
+        """Tell the worker something; one that is gone is the reaper's business."""
+        with contextlib.suppress(OSError):
+            self.control.send(message)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal; the pid is ours until it is waited for."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signum)
+
+
+def new_nonce() -> str:
+    """Eight hex digits that tell two processes with one pid apart."""
+    return secrets.token_hex(4)
+
+
+def fork_process(run: Callable[[], int], *, keep: Sequence[int] = (), log_file: Path | None = None,
+                 mark: str | None = None, own_session: bool = True) -> int:
+    """Fork a child that runs ``run`` and exits with what it returns.
+
+    Args:
+        run: The child's work.
+        keep: Inherited descriptors that it needs.
+        log_file: Where its stdout and stderr go; None: the parent's.
+        mark: Its mark in the environment, inherited by all that it starts.
+        own_session: Whether it leads a session, so that what it starts can be found.
+
+    Returns:
+        The child's pid, in the parent only.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Objects shared before the fork stay shared: a collection in the child would touch, hence copy, their pages.
+    gc.freeze()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = EXIT_INTERNAL
+    try:
+        _settle(parent, keep, log_file, mark, own_session=own_session)
+        code = run()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else EXIT_INTERNAL
+    except BaseException:  # noqa: BLE001 - nothing may escape into the parent's code
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _settle(parent: int, keep: Sequence[int], log_file: Path | None, mark: str | None, *, own_session: bool) -> None:
+    if own_session:
+        os.setsid()
+    die_with_parent(parent)
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    _close_inherited(keep)
+    if log_file is not None:
+        _redirect(log_file)
+    if mark is not None:
+        os.environ[MARK] = mark
+    _reseed()
+
+
+def _close_inherited(keep: Sequence[int]) -> None:
+    """Close every descriptor but the standard ones and ``keep``: no socket of the parent may be used here."""
+    low = 3
+    for descriptor in sorted(set(keep)):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else 65536)
+
+
+def _redirect(log_file: Path) -> None:
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _reseed() -> None:
+    """Give the child random numbers of its own.
+
+    Python reseeds ``random`` after a fork, numpy's legacy generator is copied as it stands: all workers would draw
+    the same trajectories.
+    """
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))

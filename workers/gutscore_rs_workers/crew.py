@@ -1,0 +1,247 @@
+"""The crew: forking, watching and restarting the workers of one launch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gutscore_rs.identity import identify
+from gutscore_rs.processes import kill_marked, session_members
+from gutscore_rs_workers.affinity import bind_cpus, gpu_environment, share
+from gutscore_rs_workers.allocation import Grant
+from gutscore_rs_workers.children import Child, fork_process, new_nonce
+from gutscore_rs_workers.launch import Launch
+from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
+from gutscore_rs_workers.worker import IDLE, QUIT, READY, TOOK, WAKE, Worker, WorkerContext
+
+log = logging.getLogger(__name__)
+
+# Workers that die before they are of use are started again after 0.1, 0.2 ... 10 s, and the set fails once that
+# happened `max_restarts` times within a minute.
+FIRST_BACKOFF, LONGEST_BACKOFF, CRASH_WINDOW = 0.1, 10.0, 60.0
+USEFUL_LIFE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker that was waited for."""
+
+    child: Child
+    cursor: Cursor
+    reason: str
+    in_order: bool
+
+
+class Crew:
+    """The workers of one launch on this host.
+
+    Args:
+        launch: What is launched.
+        memory: Shared with the workers.
+        grant: CPUs and GPUs to spread.
+    """
+
+    def __init__(self, launch: Launch, memory: SharedMemory, grant: Grant) -> None:
+        self._launch = launch
+        self._memory = memory
+        self._grant = grant
+        self.children: dict[int, Child] = {}
+        self._restarts: dict[int, float] = {}
+        self._crashes: deque[float] = deque()
+        self._backoff: dict[int, float] = {}
+        self.last_crash = ""
+
+    @property
+    def crashes_in_window(self) -> int:
+        """Useless deaths within the last minute."""
+        while self._crashes and self._crashes[0] < time.monotonic() - CRASH_WINDOW:
+            self._crashes.popleft()
+        return len(self._crashes)
+
+    def start_all(self) -> None:
+        """Fork every worker."""
+        for index in range(self._launch.nworkers):
+            self.start(index)
+
+    def start(self, index: int) -> Child:
+        """Fork worker ``index``."""
+        launch = self._launch
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        nonce = new_nonce()
+        rq_name = f"{launch.access.case}.{launch.wgroup_id}.{launch.generation}.{index}.{nonce}"
+        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory)
+        self._memory.write(index, Cursor())
+        log_file = launch.logs / f"worker-{index}.log"
+        pid = fork_process(lambda: self._become_worker(context), keep=[theirs.fileno()], log_file=log_file,
+                           mark=self._worker_mark(nonce))
+        theirs.close()
+        ours.setblocking(False)  # noqa: FBT003 - the socket API
+        identity = identify(pid, launch.node)
+        ticks = identity.start_ticks if identity else 0
+        member = f"{launch.node}/{launch.generation}/{index}/{pid}/{ticks}/{launch.identity.boot_id[:8]}/{nonce}"
+        child = Child(index, pid, nonce, ticks, member, rq_name, ours)
+        self.children[pid] = child
+        return child
+
+    def _worker_mark(self, nonce: str) -> str:
+        return f"{self._launch.mark}/{nonce}"
+
+    def _become_worker(self, context: WorkerContext) -> int:
+        spec, index = self._launch.spec, context.index
+        bind_cpus(share(self._grant.cpus, index, int(spec.get("cpus_per_worker") or 0)))
+        gpus = share(self._grant.gpus, index, int(spec.get("gpus_per_worker") or 0))
+        if gpus:
+            os.environ.update(gpu_environment(gpus))
+        for folder in reversed(spec.get("path", [])):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        return Worker(context).run()
+
+    def read(self, child: Child) -> None:
+        """Take a worker's messages."""
+        try:
+            data = child.control.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if READY in data:
+            child.ready = True
+        if TOOK in data:
+            child.ran_a_job = True
+            child.fruitless = 0
+            child.woken = False
+            self._backoff.pop(child.index, None)
+        if data:
+            child.idle = data.endswith(IDLE)
+        if child.idle and child.woken:
+            child.fruitless += 1
+            child.woken = False
+
+    def idle(self) -> list[Child]:
+        """Workers that wait for work and were not woken since."""
+        return [child for child in self.children.values() if child.idle]
+
+    def wake(self, child: Child) -> None:
+        """Send an idle worker to look."""
+        child.idle = False
+        child.woken = True
+        child.send(WAKE)
+
+    def reap(self) -> Iterator[Death]:
+        """Wait for those that died; take note of those that were stopped or continued."""
+        for pid in list(self.children):
+            options = os.WNOHANG | os.WUNTRACED | getattr(os, "WCONTINUED", 0)
+            try:
+                found, status = os.waitpid(pid, options)
+            except ChildProcessError:
+                found, status = pid, 0
+            if not found:
+                continue
+            child = self.children[pid]
+            if os.WIFSTOPPED(status):
+                child.state = "stopped"
+            elif hasattr(os, "WIFCONTINUED") and os.WIFCONTINUED(status):
+                child.state = "alive"
+            else:
+                yield self._bury(child, status)
+
+    def _bury(self, child: Child, status: int) -> Death:
+        del self.children[child.pid]
+        cursor = self._memory.read(child.index)
+        # Nothing that a task of this worker started may outlive it (rulings 27).
+        self._kill_leftovers(child)
+        in_order = child.told_to_stop and not child.killed_for
+        death = Death(child, cursor, self._reason(child, status), in_order)
+        if not child.told_to_stop:
+            self._schedule_restart(child, death)
+        return death
+
+    def _kill_leftovers(self, child: Child) -> None:
+        for pid in session_members(child.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        kill_marked(self._worker_mark(child.nonce))
+
+    @staticmethod
+    def _reason(child: Child, status: int) -> str:
+        if child.killed_for:
+            return child.killed_for
+        code = os.waitstatus_to_exitcode(status)
+        if code >= 0:
+            return f"worker {child.index} (pid {child.pid}) exited with code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = "; perhaps out of memory" if -code == signal.SIGKILL else ""
+        return f"worker {child.index} (pid {child.pid}) was killed by {name}{hint}"
+
+    def _schedule_restart(self, child: Child, death: Death) -> None:
+        useful = child.ran_a_job or (child.ready and time.monotonic() - child.forked_at > USEFUL_LIFE)
+        if useful:
+            self._backoff.pop(child.index, None)
+            self._restarts[child.index] = time.monotonic()
+            return
+        self._crashes.append(time.monotonic())
+        self.last_crash = death.reason
+        backoff = self._backoff.get(child.index, FIRST_BACKOFF)
+        self._backoff[child.index] = min(backoff * 2, LONGEST_BACKOFF)
+        self._restarts[child.index] = time.monotonic() + backoff
+
+    def due_restarts(self) -> list[int]:
+        """Indices of workers to be started again now."""
+        now = time.monotonic()
+        due = [index for index, moment in self._restarts.items() if moment <= now]
+        for index in due:
+            del self._restarts[index]
+        return due
+
+    def forget_restarts(self) -> None:
+        """Nobody is started again: the end has begun."""
+        self._restarts.clear()
+
+    def kill_overdue(self) -> None:
+        """Kill workers beyond their job's timeout and grace: they hang where no signal handler runs."""
+        now = time.monotonic()
+        for child in self.children.values():
+            cursor = self._memory.read(child.index)
+            if cursor.deadline and now > cursor.deadline and not child.killed_for:
+                child.state = "hung"
+                child.killed_for = (f"worker {child.index} (pid {child.pid}) hung beyond its job's timeout and was "
+                                    "killed")
+                child.signal(signal.SIGKILL)
+
+    def quit_idle(self) -> None:
+        """Ask all to go; those that run a job finish it first."""
+        for child in self.children.values():
+            child.told_to_stop = True
+            child.send(QUIT)
+
+    def signal_all(self, signum: int, *, reason: str = "") -> None:
+        """Signal every worker; with a reason its death is our doing."""
+        for child in self.children.values():
+            child.told_to_stop = True
+            if reason:
+                child.killed_for = reason
+            # A stopped process takes no other signal than KILL and CONT.
+            if child.state == "stopped" and signum != signal.SIGKILL:
+                child.signal(signal.SIGCONT)
+            child.signal(signum)
+
+    def endless_jobs(self, held: Callable[[str], tuple[str, str, str] | None]) -> dict[str, tuple[str, str, str] | None]:
+        """RQ name -> the endless job that the worker runs, for :meth:`Jobs.beat_workers`."""
+        out = {}
+        for child in self.children.values():
+            cursor = self._memory.read(child.index)
+            out[child.rq_name] = held(child.rq_name) if cursor.endless else None
+        return out

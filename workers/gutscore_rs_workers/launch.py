@@ -1,0 +1,93 @@
+"""What one launch of a resource set on one host is: handed to the launcher's parts, never changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gutscore_rs.access import Access
+from gutscore_rs.identity import ProcessIdentity
+from gutscore_rs.processes import MARK
+from gutscore_rs.settings import environment_value
+from gutscore_rs.store.records import ResourceSetRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch.
+
+    Attributes:
+        access: How to reach Redis.
+        identity: The launcher process.
+        token: Names the launch.
+        nonce: Tells two launchers of one launch apart.
+        record: The set as it was at the attach.
+        server_time: Server seconds of that moment.
+        logs: Folder of the workers' logs.
+        state_root: The state folder.
+        attached_at: Monotonic second of the attach.
+    """
+
+    access: Access
+    identity: ProcessIdentity
+    token: str
+    nonce: str
+    record: ResourceSetRecord
+    server_time: float
+    logs: Path
+    state_root: Path
+    attached_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def wgroup_id(self) -> int:
+        return self.record.wgroup_id
+
+    @property
+    def generation(self) -> int:
+        return self.record.generation
+
+    @property
+    def node(self) -> str:
+        return self.identity.host
+
+    @property
+    def owner(self) -> str:
+        """What the scripts compare with Redis."""
+        return f"{self.token}:{self.nonce}:"
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.record.spec
+
+    @property
+    def nworkers(self) -> int:
+        return self.record.nworkers
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Full names of the task queues, in order of priority."""
+        return tuple(self.spec.get("queues", ()))
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that a running task may go on after a drain began."""
+        return float(self.spec.get("drain_timeout", 5.0))
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic second at which the set's runtime ends."""
+        if self.record.deadline:
+            return self.attached_at + self.record.deadline - self.server_time
+        return self.attached_at + self.record.runtime
+
+    @property
+    def label(self) -> str:
+        """The set, for people."""
+        return f"resource set {self.wgroup_id} of case {self.access.case}"
+
+    @property
+    def mark(self) -> str:
+        """The mark in the environment of everything that this launch started."""
+        return environment_value(MARK) or self.token

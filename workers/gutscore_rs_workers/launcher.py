@@ -1,0 +1,400 @@
+"""The launcher: one process per host and launch that forks workers, watches them, beats for them and ends them.
+
+One thread, one selector: signals arrive by a wakeup descriptor, workers talk over socket pairs, queues are peeked at on
+connections of their own, and everything periodic is a timer. Its life is *running, draining, stopping, killing*:
+
+- running: workers claim jobs; the dead are replaced.
+- draining: nobody claims any more; running jobs may end. Begun by an order, SIGTERM, SIGUSR1 (Slurm's early
+  signal), the deadline, or the end of the requester.
+- stopping: SIGTERM cuts what still runs; the jobs go back to their queues.
+- killing: SIGKILL to whatever is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from types import FrameType
+
+from redis.exceptions import RedisError
+
+from gutscore_rs.errors import CapacityError, StoreError
+from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.processes import kill_marked
+from gutscore_rs.store import Store
+from gutscore_rs.store.records import OPEN, State
+from gutscore_rs_workers.affinity import available_cpus, available_gpus
+from gutscore_rs_workers.allocation import Grant, Wish, allocate
+from gutscore_rs_workers.children import Child, fork_process
+from gutscore_rs_workers.crew import Crew, Death
+from gutscore_rs_workers.launch import Launch
+from gutscore_rs_workers.lease_keeper import LeaseKeeper
+from gutscore_rs_workers.peek import QueuePeek
+from gutscore_rs_workers.recovery import recover_worker
+from gutscore_rs_workers.shared_memory import SharedMemory
+
+__all__ = ["Launch", "Launcher"]
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+STOP_GRACE = 3.0
+# After Redis is gone for this long at the end, the launcher leaves all the same: its leases end by themselves.
+SIGN_OFF_PATIENCE = 15.0
+RECOVERY_SECONDS = 30.0
+SHORTEST_PEEK_PAUSE, LONGEST_PEEK_PAUSE = 0.02, 1.0
+
+
+class Phase(IntEnum):
+    """Where in its life a launcher is."""
+
+    RUNNING = 0
+    DRAINING = 1
+    STOPPING = 2
+    KILLING = 3
+
+
+@dataclass(slots=True)
+class Ending:
+    """Why it ends, and how the set shall stand in Redis afterwards."""
+
+    why: str = ""
+    final: State | None = None
+    fenced: bool = False
+
+
+@dataclass(slots=True)
+class Recovery:
+    """The jobs of a dead worker, being handed on by a child of ours."""
+
+    rq_name: str
+    running: str
+    reason: str
+    cut: bool
+    pid: int = 0
+    next_try: float = 0.0
+
+
+class Launcher:
+    """Runs one launch to its end.
+
+    Args:
+        launch: What to run.
+        store: A store of this process.
+    """
+
+    def __init__(self, launch: Launch, store: Store) -> None:
+        self._launch = launch
+        self._store = store
+        self._memory = SharedMemory(launch.nworkers)
+        self._keeper = LeaseKeeper(launch, store, self._memory)
+        self._crew = Crew(launch, self._memory, Grant())
+        self._selector = selectors.DefaultSelector()
+        self._peeks = [QueuePeek(store.client, store.rq_keys.queue(name)) for name in launch.queues]
+        self._peek_pause = 0.0
+        self._peek_again = 0.0
+        self._phase = Phase.RUNNING
+        self._phase_ends = float("inf")
+        self._ending = Ending()
+        self._recoveries: list[Recovery] = []
+        self._restore_wanted = False
+        self._children_changed = False
+        self._next_look = 0.0
+        self._drain_at = launch.deadline - min(launch.drain_timeout, 0.1 * launch.record.runtime)
+
+    def run(self) -> int:
+        """Fork the workers and serve until the set ends; the exit code."""
+        wakeup = self._install_signals()
+        try:
+            grant = self._allocate()
+        except CapacityError as error:
+            log.error("%s", error)  # noqa: TRY400 - the message says it all
+            self._keeper.detach(State.FAILED, str(error))
+            return 0
+        self._crew = Crew(self._launch, self._memory, grant)
+        log.info("%s: %d workers until the deadline in %.0f s", self._launch.label, self._launch.nworkers,
+                 self._launch.deadline - time.monotonic())
+        self._crew.start_all()
+        for child in self._crew.children.values():
+            self._watch(child)
+        while self._crew.children or self._phase is Phase.RUNNING:
+            self._turn(wakeup)
+        self._finish()
+        return 0
+
+    def _allocate(self) -> Grant:
+        spec, launch = self._launch.spec, self._launch
+        wish = Wish(launch.label, cpus=int(spec.get("cpus_per_worker") or 0) * launch.nworkers,
+                    gpus=int(spec.get("gpus_per_worker") or 0) * launch.nworkers,
+                    oversubscribe=bool(spec.get("oversubscribe")))
+        return allocate(launch.state_root, launch.identity, wish, cpus=available_cpus(),
+                        gpus=available_gpus(os.environ))
+
+    def _install_signals(self) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)  # noqa: FBT003
+        os.set_blocking(writer, False)  # noqa: FBT003
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+        def noted(_signum: int, _frame: FrameType | None) -> None:
+            """The wakeup descriptor carries the number; a handler must be there for that."""
+
+        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+            signal.signal(signum, noted)
+        self._selector.register(reader, selectors.EVENT_READ, None)
+        return reader
+
+    # -- one turn of the loop -------------------------------------------------------------------------------
+
+    def _turn(self, wakeup: int) -> None:
+        for key, _ in self._selector.select(self._sleep()):
+            if key.data is None:
+                self._on_signals(os.read(wakeup, 4096))
+            elif isinstance(key.data, Child):
+                self._crew.read(key.data)
+            elif isinstance(key.data, QueuePeek):
+                self._on_peek(key.data)
+        now = time.monotonic()
+        if self._children_changed or now >= self._next_look:
+            self._children_changed = False
+            self._next_look = now + TICK
+            self._reap()
+            self._crew.kill_overdue()
+            self._watch_requester()
+        self._register_ready()
+        self._restart()
+        self._beat()
+        self._check_time()
+        self._recover()
+        self._look_for_work()
+
+    def _sleep(self) -> float:
+        now = time.monotonic()
+        moments = [self._next_look, self._keeper.next_beat, self._phase_ends]
+        if self._phase is Phase.RUNNING:
+            moments.append(self._drain_at)
+        if self._crew.idle() and self._peek_again > now:
+            moments.append(self._peek_again)
+        return max(0.0, min(moments) - now)
+
+    def _on_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGCHLD:
+                self._children_changed = True
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+                self._end(f"the launcher got {signal.Signals(number).name} from outside", State.FAILED)
+
+    def _watch(self, child: Child) -> None:
+        self._selector.register(child.control, selectors.EVENT_READ, child)
+
+    # -- workers --------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        states = {pid: child.state for pid, child in self._crew.children.items()}
+        for death in self._crew.reap():
+            self._bury(death)
+        for recovery in self._recoveries:
+            self._reap_recovery(recovery)
+        self._reap_adopted()
+        changed = {child.member: child.state for pid, child in self._crew.children.items()
+                   if child.registered and states.get(pid, child.state) != child.state}
+        if changed:
+            self._keeper.note_states(changed)
+
+    def _reap_adopted(self) -> None:
+        """As a subreaper we inherit what tasks left behind: bury those, and only those, that ended."""
+        ours = set(self._crew.children) | {recovery.pid for recovery in self._recoveries}
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid in ours:
+                return
+            os.waitpid(found.si_pid, 0)
+
+    def _bury(self, death: Death) -> None:
+        child = death.child
+        self._selector.unregister(child.control)
+        child.control.close()
+        reason = "" if death.in_order else death.reason
+        if reason:
+            log.warning("%s", reason)
+        cut = self._phase >= Phase.DRAINING and child.told_to_stop
+        self._keeper.farewell(child, reason, "")
+        if child.ready and not self._ending.fenced:
+            self._recoveries.append(Recovery(child.rq_name, death.cursor.execution, death.reason, cut))
+        if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
+            self._end(f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
+                      f"(`gutscore-rs logs {self._launch.access.case}`)", State.FAILED)
+
+    def _register_ready(self) -> None:
+        fresh = [child for child in self._crew.children.values() if child.ready and not child.registered]
+        # Until all are ready, wait a moment for the others: one call registers them all.
+        if fresh and (len(fresh) == len([c for c in self._crew.children.values() if not c.registered])
+                      or time.monotonic() - fresh[0].forked_at > 0.25):  # noqa: PLR2004
+            self._obey(self._keeper.register(fresh))
+
+    def _restart(self) -> None:
+        if self._phase is not Phase.RUNNING:
+            self._crew.forget_restarts()
+            return
+        for index in self._crew.due_restarts():
+            self._watch(self._crew.start(index))
+
+    # -- Redis ----------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        children = list(self._crew.children.values())
+        if self._keeper.due():
+            order = self._keeper.restore(children) if self._restore_wanted else self._keeper.beat(children)
+            self._restore_wanted = order == "vanished" or (self._restore_wanted and order == "unreachable")
+            if order == "vanished":
+                self._keeper.hurry()
+            self._obey(order)
+        self._keeper.beat_rq(lambda: self._crew.endless_jobs(self._keeper.held), children)
+
+    def _obey(self, order: str) -> None:
+        if order == "release":
+            self._end("released", None)
+        elif order == "drain":
+            self._end("drained on order", State.EXPIRED)
+        elif order == "fenced":
+            log.warning("a newer launch took the place of this one: its workers end now")
+            self._ending.fenced = True
+            self._end("fenced", None)
+            self._enter(Phase.KILLING)
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _end(self, why: str, final: State | None) -> None:
+        if self._phase is not Phase.RUNNING:
+            return
+        log.info("%s: %s", self._launch.label, why)
+        self._ending.why, self._ending.final = why, final
+        self._enter(Phase.DRAINING)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        now = time.monotonic()
+        if phase is Phase.DRAINING:
+            self._memory.set_draining()
+            self._crew.forget_restarts()
+            self._crew.quit_idle()
+            self._phase_ends = now + self._launch.drain_timeout
+        elif phase is Phase.STOPPING:
+            self._crew.signal_all(signal.SIGTERM)
+            self._phase_ends = now + STOP_GRACE
+        else:
+            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "it did not stop in time")
+            self._phase_ends = now + STOP_GRACE
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        if self._phase is Phase.RUNNING:
+            if now >= self._drain_at:
+                self._end("its runtime is over", State.EXPIRED)
+        elif now >= self._phase_ends:
+            self._enter(Phase(min(self._phase + 1, Phase.KILLING)))
+
+    def _watch_requester(self) -> None:
+        """``daemonize = false``: the set ends with the process that asked for it (rulings 25)."""
+        requester = self._launch.record.requester
+        if (self._phase is not Phase.RUNNING or requester is None or self._launch.record.daemonize
+                or not is_here(requester, self._launch.node) or is_alive(requester)):
+            return
+        why = "the requester's process ended (daemonize = false)"
+        try:
+            self._store.sets.transition(self._launch.record, State.RELEASING, why, expected=OPEN, check_version=False)
+        except StoreError as error:
+            log.warning("cannot tell Redis: %s", error)
+        self._end(why, State.RELEASED)
+
+    def _finish(self) -> None:
+        """All workers are reaped: hand on their jobs, sweep what they started, sign off."""
+        for peek in self._peeks:
+            peek.close()
+        patience = time.monotonic() + SIGN_OFF_PATIENCE
+        while self._recoveries and time.monotonic() < patience:
+            self._selector.select(0.05)
+            for recovery in self._recoveries:
+                self._reap_recovery(recovery)
+            self._recover()
+        survivors = kill_marked(self._launch.mark, prefix=True)
+        if survivors:
+            log.error("these processes of tasks could not be killed: %s", survivors)
+        while not self._ending.fenced and not self._keeper.detach(self._ending.final, self._ending.why):
+            if time.monotonic() > patience:
+                log.error("Redis does not answer: leaving without signing off, the leases end by themselves")
+                break
+            self._selector.select(0.5)
+        log.info("%s: all workers ended", self._launch.label)
+
+    # -- jobs -----------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Hand on the jobs of the dead, each in a short child: RQ's code unpickles and calls what users wrote."""
+        self._recoveries = [recovery for recovery in self._recoveries if recovery.rq_name]
+        for recovery in self._recoveries:
+            if not recovery.pid and time.monotonic() >= recovery.next_try:
+                recovery.pid = fork_process(lambda item=recovery: self._hand_on(item))  # type: ignore[misc]
+                recovery.next_try = time.monotonic() + RECOVERY_SECONDS
+            elif recovery.pid and time.monotonic() > recovery.next_try:
+                os.kill(recovery.pid, signal.SIGKILL)
+
+    def _hand_on(self, recovery: Recovery) -> int:
+        store = Store.open(self._launch.access, name="recovery")
+        recover_worker(store, recovery.rq_name, running=recovery.running, reason=recovery.reason, cut=recovery.cut)
+        return 0
+
+    def _reap_recovery(self, recovery: Recovery) -> None:
+        if not recovery.pid:
+            return
+        found, status = os.waitpid(recovery.pid, os.WNOHANG)
+        if not found:
+            return
+        recovery.pid = 0
+        if os.waitstatus_to_exitcode(status) == 0:
+            recovery.rq_name = ""
+        else:
+            log.warning("handing on the jobs of %s failed; trying again", recovery.rq_name)
+            recovery.next_try = time.monotonic() + 1.0
+
+    def _look_for_work(self) -> None:
+        """Arm the peeks while somebody is idle."""
+        if self._phase is not Phase.RUNNING or not self._crew.idle() or time.monotonic() < self._peek_again:
+            return
+        for peek in self._peeks:
+            if not peek.armed:
+                try:
+                    peek.arm()
+                except (RedisError, OSError) as error:
+                    log.warning("cannot watch a queue: %s", error)
+                    self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
+                    return
+                self._selector.register(peek, selectors.EVENT_READ, peek)
+
+    def _on_peek(self, peek: QueuePeek) -> None:
+        """There may be a job: wake one idle worker. If wake-ups bear nothing, look less often."""
+        self._selector.unregister(peek)
+        try:
+            found = peek.ready()
+        except (RedisError, OSError) as error:
+            log.warning("lost the connection that watches a queue: %s", error)
+            self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
+            return
+        idle = self._crew.idle()
+        if not found or not idle:
+            return
+        worker = idle[0]
+        if worker.fruitless > 1:
+            self._peek_pause = min(max(self._peek_pause * 2, SHORTEST_PEEK_PAUSE), LONGEST_PEEK_PAUSE)
+            self._peek_again = time.monotonic() + self._peek_pause
+        else:
+            self._peek_pause = 0.0
+        self._crew.wake(worker)

@@ -1,0 +1,204 @@
+"""The local backend: starting and ending launchers on this host, each step safe to die at and to repeat."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gutscore_rs.access import Access
+from gutscore_rs.entrypoints import workergroup_command
+from gutscore_rs.errors import StateFolderError
+from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.operations.client import finish_release
+from gutscore_rs.paths import CaseFolder
+from gutscore_rs.processes import MARK, kill_marked, marked_processes, start_detached, stop
+from gutscore_rs.settings import environment
+from gutscore_rs.store import Store
+from gutscore_rs.store.records import LauncherRecord, ResourceSetRecord, State, WorkerRecord
+from gutscore_rs.store.workers import Departure
+from gutscore_rs_workers.affinity import thread_environment
+from gutscore_rs_workers.recovery import recover_lost
+
+log = logging.getLogger(__name__)
+
+# Launchers that end before they attach are tried again after 1, 2 s, then the set fails.
+MOST_ATTEMPTS = 3
+# A launcher that is killed is replaced, within the set's runtime, this often.
+MOST_LAUNCHES = 5
+ATTACH_SECONDS = 60.0
+LOG_TAIL = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What an operation needs of its surroundings.
+
+    Attributes:
+        host: This host's name.
+        folder: The case's folder here.
+    """
+
+    store: Store
+    access: Access
+    host: str
+    folder: CaseFolder
+
+
+def mark_of(record: ResourceSetRecord, token: str = "") -> str:
+    """The mark of everything that a launch starts; without token and launch: of the whole request."""
+    return f"{record.wgroup_id}/{record.generation}/{token}"
+
+
+def case_mark(folder: CaseFolder) -> str:
+    """The mark of everything that any process of a case starts on this host, cases of other state folders apart."""
+    return f"{folder.root}:"
+
+
+def start(site: Site, record: ResourceSetRecord) -> str:
+    """Carry out a request: start a launcher and see it attach.
+
+    Returns:
+        What happened, for the operation's record.
+    """
+    if record.state is not State.REQUESTED:
+        return f"nothing to start: the set is {record.state}"
+    if site.store.time() > record.expires_at:
+        why = "request expired: no provisioner answered in time; request it again"
+        site.store.sets.transition(record, State.FAILED, why, error=why)
+        return why
+    token = secrets.token_hex(8)
+    taken = site.store.sets.transition(record, State.SUBMITTING, f"launch {record.launches + 1} on {site.host}",
+                                       token=token, launches=record.launches + 1)
+    if taken is None:
+        return "nothing to start: the set changed meanwhile"
+    logs = site.folder.logs / f"set-{record.wgroup_id}" / f"g{record.generation}"
+    try:
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pid = _start_launcher(site, taken, logs)
+    except (OSError, StateFolderError) as error:
+        return _failed_start(site, taken, f"the launcher could not be started on {site.host}: {error}")
+    return _see_it_attach(site, taken, pid, logs / "launcher.log")
+
+
+def _start_launcher(site: Site, record: ResourceSetRecord, logs: Path) -> int:
+    spec = record.spec
+    command = workergroup_command(site.folder.access_file, wgroup_id=record.wgroup_id, generation=record.generation,
+                                  token=record.token, logs=logs)
+    env = environment() | thread_environment(spec.get("cpus_per_worker"))
+    env |= {str(name): str(value) for name, value in (spec.get("env") or {}).items()}
+    env[MARK] = case_mark(site.folder) + mark_of(record, record.token)
+    cwd = Path(str(spec.get("cwd") or logs))
+    return start_detached(command, log=logs / "launcher.log", env=env, cwd=cwd if cwd.is_dir() else logs)
+
+
+def _see_it_attach(site: Site, record: ResourceSetRecord, pid: int, log_file: Path) -> str:
+    """Wait until the launcher is attached or ended; a death now is a failed attempt with its last words."""
+    began, pause = time.monotonic(), 0.005
+    while time.monotonic() - began < ATTACH_SECONDS:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        now = site.store.sets.get(record.wgroup_id)
+        if now is None or now.token != record.token or now.state is not State.SUBMITTING:
+            return f"launcher {pid} started"
+        if found:
+            code = os.waitstatus_to_exitcode(status)
+            return _failed_start(site, record, f"the launcher on {site.host} ended with code {code}: {_tail(log_file)}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    kill_marked(case_mark(site.folder) + mark_of(record, record.token), prefix=True)
+    return _failed_start(site, record, f"the launcher on {site.host} did not report within {ATTACH_SECONDS:.0f} s")
+
+
+def _failed_start(site: Site, record: ResourceSetRecord, error: str) -> str:
+    attempts = record.attempts + 1
+    if attempts >= MOST_ATTEMPTS:
+        site.store.sets.transition(record, State.FAILED, error, error=error, attempts=attempts)
+    else:
+        next_try = site.store.time() + 2 ** (attempts - 1)
+        site.store.sets.transition(record, State.REQUESTED, error, error=error, attempts=attempts,
+                                   next_try_at=f"{next_try:.6f}")
+    return error
+
+
+def _tail(log_file: Path) -> str:
+    try:
+        lines = log_file.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"its log cannot be read ({error})"
+    return " | ".join(lines[-LOG_TAIL:]) or "it wrote nothing"
+
+
+def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], None]) -> str:
+    """Carry out a release: end this host's launchers, and see that nothing of them is left."""
+    if record.state is not State.RELEASING:
+        return f"nothing to release: the set is {record.state}"
+    drain = float(record.spec.get("drain_timeout", 5.0))
+    for launcher in _launchers_here(site, record):
+        # The launcher drains, stops and kills by itself; beyond that it must be hung or stopped.
+        stopped = stop(launcher.identity, grace=drain + 8.0)
+        renew_lock()
+        bury_launcher(site, record, launcher, "released")
+        if not stopped:
+            log.error("launcher %d survived SIGKILL", launcher.identity.pid)
+    left = kill_marked(case_mark(site.folder) + mark_of(record), prefix=True)
+    if left:
+        error = f"these processes on {site.host} could not be killed: {left}"
+        site.store.sets.note(record.wgroup_id, error=error)
+        return error
+    return "released" if finish_release(site.store, record) else "launchers on other hosts are still there"
+
+
+def _launchers_here(site: Site, record: ResourceSetRecord) -> list[LauncherRecord]:
+    return [launcher for launcher in site.store.sets.launchers(record.wgroup_id)
+            if launcher.node == site.host and is_here(launcher.identity, site.host)]
+
+
+def dead_launchers(site: Site, record: ResourceSetRecord) -> list[LauncherRecord]:
+    """Launchers of the set on this host whose process is gone although they did not sign off."""
+    return [launcher for launcher in _launchers_here(site, record) if not is_alive(launcher.identity)]
+
+
+def bury_launcher(site: Site, record: ResourceSetRecord, launcher: LauncherRecord, reason: str) -> None:
+    """A launcher's process is gone: so are its workers. Deregister them at once, and hand on their jobs.
+
+    Its workers die with it (PDEATHSIG); what their tasks had started is found by its mark.
+    """
+    kill_marked(case_mark(site.folder) + mark_of(record, launcher.token), prefix=True)
+    workers = site.store.workers.registered(record.wgroup_id, launcher.node)
+    deregister(site.store, record.wgroup_id, workers, reason)
+    site.store.sets.detach(record.wgroup_id, generation=record.generation, node=launcher.node, owner=launcher.owner,
+                           final=None, why=reason)
+
+
+def deregister(store: Store, wgroup_id: int, workers: list[WorkerRecord], reason: str) -> None:
+    """Workers that are certainly gone: out of the count, then their jobs back into the queues."""
+    departures = [Departure(worker.member, worker.host, worker.pid, reason) for worker in workers]
+    store.workers.leave(wgroup_id, departures)
+    names = [worker.rq_name for worker in workers if worker.rq_name]
+    for name in names:
+        recover_lost(store, name, reason=reason)
+    if names:
+        record = store.sets.get(wgroup_id)
+        store.jobs.unregister_workers(names, list(record.spec.get("queues", [])) if record else [])
+
+
+def relaunch(site: Site, record: ResourceSetRecord, why: str) -> None:
+    """A set lost its launcher: request it again for what is left of its runtime."""
+    now = site.store.time()
+    if record.deadline and record.deadline - now < 2.0:  # noqa: PLR2004 - not worth starting anything
+        site.store.sets.transition(record, State.EXPIRED, f"{why}; its runtime is over")
+    elif record.launches >= MOST_LAUNCHES:
+        error = f"{why}; launched {record.launches} times, not again. See `gutscore-rs logs {site.store.case}`"
+        site.store.sets.transition(record, State.FAILED, error, error=error)
+    else:
+        site.store.sets.transition(record, State.REQUESTED, why, error=why, next_try_at=0,
+                                   expires_at=f"{max(record.deadline, now + 60):.6f}")
+
+
+def is_marked_alive(site: Site, record: ResourceSetRecord) -> bool:
+    """Whether any process of the newest launch runs on this host."""
+    return bool(marked_processes(case_mark(site.folder) + mark_of(record, record.token), prefix=True))

@@ -1,0 +1,70 @@
+"""Waiting for jobs without taking them.
+
+``BLMOVE q q LEFT LEFT`` moves a list's head onto itself: it blocks until there is a job and changes nothing, so a
+launcher that dies with the reply in its hands loses no job (BLPOP and BLMPOP on several queues do;
+rq#1716, rq#2079, rulings 5). One connection per queue waits here; the workers claim by script.
+"""
+
+from __future__ import annotations
+
+import redis
+from redis.exceptions import RedisError
+
+BLOCK_SECONDS = 30
+
+
+class QueuePeek:
+    """A blocking look at one queue, to be watched by a selector.
+
+    Args:
+        client: Used for its connection settings only; the peek has a connection of its own.
+        key: The queue's list.
+    """
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._pool = client.connection_pool
+        self._key = key
+        self._connection: redis.Connection | None = None
+        self.armed = False
+
+    def arm(self) -> None:
+        """Start waiting, unless it already does.
+
+        Raises:
+            RedisError: No connection.
+        """
+        if self.armed:
+            return
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+            self._connection.connect()
+        self._connection.send_command("BLMOVE", self._key, self._key, "LEFT", "LEFT", BLOCK_SECONDS)
+        self.armed = True
+
+    def fileno(self) -> int:
+        """The socket to watch; -1 when there is none."""
+        sock = getattr(self._connection, "_sock", None)
+        return sock.fileno() if sock else -1
+
+    def ready(self) -> bool:
+        """Read the answer, once the socket is readable: whether there is a job.
+
+        Raises:
+            RedisError: The connection is lost; arm it again.
+        """
+        if self._connection is None:
+            return False
+        try:
+            answer = self._connection.read_response(disable_decoding=True)
+        except (RedisError, OSError):
+            self.close()
+            raise
+        self.armed = False
+        return answer is not None
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._connection is not None:
+            self._connection.disconnect()
+        self._connection = None
+        self.armed = False

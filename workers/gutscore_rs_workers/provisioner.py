@@ -1,0 +1,299 @@
+"""A provisioner: carries out operations on resource sets for the host it runs on.
+
+It listens on the case's queue for this host, refuses whatever is not signed, and carries out each operation in a process
+of its own, side by side. Timers do the periodic work. Any number may run, anywhere; each may be killed at any time: what it
+had begun, another (or the same, started again) finds in Redis. Launchers are not its children in spirit: they outlive it.
+
+Signals: SIGTERM, SIGINT: finish what is under way (10 s), deregister, exit 0. Exit codes: 0 in order; 69 Redis could
+not be reached at the start; 78 the configuration is bad.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import selectors
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from redis.exceptions import RedisError
+
+from gutscore_rs import __version__, embedded
+from gutscore_rs.access import read_access
+from gutscore_rs.errors import GutscoreError, StoreError
+from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
+from gutscore_rs.operations.client import OperationsClient
+from gutscore_rs.paths import CaseFolder, StateFolder, write_private
+from gutscore_rs.processes import become_subreaper
+from gutscore_rs.settings import Settings
+from gutscore_rs.store import Claim, Store, operations_queue
+from gutscore_rs.store.jobs import rq_time
+from gutscore_rs.store.provisioners import PROVISIONER_BEAT
+from gutscore_rs.store.records import ProvisionerRecord
+from gutscore_rs_workers.carry_out import run_claim
+from gutscore_rs_workers.children import fork_process
+from gutscore_rs_workers.local_backend import Site
+from gutscore_rs_workers.peek import QueuePeek
+from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+
+log = logging.getLogger(__name__)
+
+EXIT_UNAVAILABLE, EXIT_CONFIG = 69, 78
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
+MOST_OPERATIONS = 8
+ROUND = 0.5
+GLOBAL_ROUND = 1.0
+DUTY = 4.0
+RQ_BEAT = 60.0
+LAST_OPERATIONS = 10.0
+# How long a case lives on after the `run` that owned it died (rulings 29).
+ORPHAN_GRACE = 60.0
+
+
+class Provisioner:
+    """One provisioner process.
+
+    Args:
+        site: The case and host it serves.
+        owner: The process that the case belongs to, or None.
+        guard_server: Whether the embedded server is to be stopped after an owner's death.
+    """
+
+    def __init__(self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool) -> None:
+        self._site = site
+        self._store = site.store
+        self._owner = owner
+        self._guard_server = guard_server
+        self._owner_gone_since = 0.0
+        self._queue = operations_queue(site.store.case, site.host)
+        self._me = ProvisionerRecord(f"{site.host}/{os.getpid()}/{secrets.token_hex(4)}", site.host, os.getpid(),
+                                     (site.host,), time.time(), __version__)
+        self._rq_name = f"{site.store.case}.provisioner.{secrets.token_hex(4)}"
+        self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
+        self._selector = selectors.DefaultSelector()
+        self._operations: dict[int, Claim] = {}
+        self._reaper = Reaper()
+        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global"), 0.0)
+        self._work_waits = True
+        self._stopping = False
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        wakeup = self._install_signals()
+        log.info("serving %s for case %s", self._site.host, self._store.case)
+        while not self._stopping:
+            for key, _ in self._selector.select(self._sleep()):
+                if key.data is None:
+                    self._on_signals(os.read(wakeup, 4096))
+                else:
+                    self._on_peek()
+            self._bury_children()
+            self._attempt(self._periodic)
+            self._attempt(self._take_work)
+        self._finish()
+        return 0
+
+    def _install_signals(self) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)  # noqa: FBT003
+        os.set_blocking(writer, False)  # noqa: FBT003
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+        def noted(_signum: int, _frame: FrameType | None) -> None:
+            """The wakeup descriptor carries the number."""
+
+        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, noted)
+        self._selector.register(reader, selectors.EVENT_READ, None)
+        return reader
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for number in numbers):
+            self._stopping = True
+        if signal.SIGCHLD in numbers:
+            # A launcher may be among the dead: look at once.
+            self._next["local"] = 0.0
+
+    def _sleep(self) -> float:
+        if self._work_waits and len(self._operations) < MOST_OPERATIONS:
+            return 0.0
+        return max(0.0, min(self._next.values()) - time.monotonic())
+
+    def _attempt(self, step: object) -> None:
+        """Run a step; an outage of Redis, or garbage in it, is logged and never ends a provisioner."""
+        try:
+            step()  # type: ignore[operator]
+        except StoreError as error:
+            log.warning("%s", error)
+            self._reaper.lost_contact()
+            self._postpone()
+        except (RedisError, OSError) as error:
+            log.warning("Redis: %s", error)
+            self._reaper.lost_contact()
+            self._postpone()
+        except GutscoreError as error:
+            log.error("%s", error)  # noqa: TRY400 - it names what is wrong in Redis
+            self._postpone()
+
+    def _postpone(self) -> None:
+        later = time.monotonic() + ROUND
+        for name, moment in self._next.items():
+            self._next[name] = max(moment, later)
+
+    # -- operations -----------------------------------------------------------------------------------------
+
+    def _take_work(self) -> None:
+        while self._work_waits and len(self._operations) < MOST_OPERATIONS:
+            claim = self._store.jobs.claim([self._queue], self._rq_name)
+            if claim is None:
+                self._work_waits = False
+            else:
+                pid = fork_process(lambda taken=claim: self._carry_out(taken))  # type: ignore[misc]
+                self._operations[pid] = claim
+        if not self._work_waits and not self._peek.armed:
+            self._peek.arm()
+            self._selector.register(self._peek, selectors.EVENT_READ, self._peek)
+
+    def _on_peek(self) -> None:
+        self._selector.unregister(self._peek)
+        try:
+            self._work_waits = self._peek.ready()
+        except (RedisError, OSError) as error:
+            log.warning("lost the connection that watches the queue: %s", error)
+            self._reaper.lost_contact()
+            self._postpone()
+
+    def _carry_out(self, claim: Claim) -> int:
+        # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.
+        store = Store.open(self._site.access, name="operation")
+        return run_claim(Site(store, self._site.access, self._site.host, self._site.folder), claim)
+
+    def _bury_children(self) -> None:
+        """Wait for operations, and for launchers that we inherited as their subreaper."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            claim = self._operations.pop(pid, None)
+            if claim is not None and os.waitstatus_to_exitcode(status) < 0:
+                log.warning("the operation %s was killed; reconcile will come back to it", claim.job_id)
+
+    # -- periodic work --------------------------------------------------------------------------------------
+
+    def _periodic(self) -> None:
+        self._every("beat", PROVISIONER_BEAT, self._beat)
+        self._every("rq", RQ_BEAT, self._beat_rq)
+        self._every("local", ROUND, self._local_round)
+        self._every("global", GLOBAL_ROUND, self._global_round)
+
+    def _every(self, name: str, seconds: float, work: object) -> None:
+        if time.monotonic() >= self._next[name]:
+            work()  # type: ignore[operator]
+            self._next[name] = time.monotonic() + seconds
+
+    def _beat(self) -> None:
+        self._store.provisioners.beat(self._me)
+
+    def _beat_rq(self) -> None:
+        if self._store.jobs.beat_workers({self._rq_name: None}):
+            self._store.jobs.register_workers({self._rq_name: {
+                "birth": rq_time(), "pid": os.getpid(), "hostname": self._site.host, "ip_address": "unknown",
+                "version": __version__, "state": "idle",
+            }}, [self._queue])
+
+    def _local_round(self) -> None:
+        local_round(self._site)
+        self._watch_owner()
+
+    def _global_round(self) -> None:
+        duties = self._store.provisioners
+        if duties.take_duty("reaper", self._me.member, DUTY):
+            removed = self._reaper.round(self._site)
+            if removed:
+                log.warning("%d workers left the registry: their leases ended", removed)
+        if duties.take_duty("reconciler", self._me.member, DUTY):
+            global_round(self._site)
+
+    def _watch_owner(self) -> None:
+        """The `run` that owns this case died: end what is bound to it, then the embedded server and ourselves."""
+        if self._owner is None or is_alive(self._owner):
+            return
+        self._owner_gone_since = self._owner_gone_since or time.monotonic()
+        waited = time.monotonic() - self._owner_gone_since
+        records = [record for record in self._store.sets.all() if not record.state.ended]
+        if waited < ORPHAN_GRACE or any(record.daemonize for record in records):
+            return
+        client = OperationsClient(self._store, self._site.access, self._site.host)
+        if records:
+            for record in records:
+                client.begin_release(record.wgroup_id, "the process that ran this case died")
+            return
+        log.warning("the process that ran this case died %.0f s ago: nothing is left to do", waited)
+        self._stopping = True
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        until = time.monotonic() + LAST_OPERATIONS
+        while self._operations and time.monotonic() < until:
+            self._selector.select(0.1)
+            self._bury_children()
+        self._peek.close()
+        try:
+            for duty in ("reaper", "reconciler"):
+                self._store.provisioners.drop_duty(duty, self._me.member)
+            self._store.provisioners.leave(self._me.member)
+            self._store.jobs.unregister_workers([self._rq_name], [self._queue])
+        except StoreError as error:
+            log.warning("cannot deregister: %s", error)
+        if self._owner_gone_since and self._guard_server:
+            self._site.folder.access_file.unlink(missing_ok=True)
+            embedded.stop(self._site.folder, self._site.host)
+        log.info("ended")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gutscore-rs provisioner")
+    parser.add_argument("--access", type=Path, required=True, help="access file of the case (mode 0600)")
+    parser.add_argument("--owner", type=json.loads, default=None, help="identity of the process that owns the case")
+    parser.add_argument("--guard-server", action="store_true", help="stop the embedded server after the owner's death")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a provisioner; see the module's docstring for signals and exit codes."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    become_subreaper()
+    try:
+        settings = Settings.from_environment()
+        state = StateFolder.open(settings)
+        access = read_access(arguments.access)
+        folder: CaseFolder = state.case(access.case)
+        folder.create()
+        host = this_host(settings, state.root)
+        owner = ProcessIdentity.from_dict(arguments.owner) if arguments.owner else None
+        store = Store.open(access, name="provisioner", timeout=5.0, retries=1)
+        for warning in store.inspect().warnings:
+            log.warning("%s", warning)
+        write_private(folder.provisioner_record(host), json.dumps(this_process(host).to_dict()).encode())
+    except StoreError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return EXIT_UNAVAILABLE
+    except GutscoreError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return EXIT_CONFIG
+    return Provisioner(Site(store, access, host, folder), owner=owner, guard_server=arguments.guard_server).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

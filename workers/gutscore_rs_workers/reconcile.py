@@ -1,0 +1,144 @@
+"""Reconcile: compare what Redis says with what is, and set right what differs. Every step may be repeated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.operations.doorbell import ring
+from gutscore_rs.store import operations_queue
+from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
+from gutscore_rs.store.workers import LEASE_SECONDS, Departure
+from gutscore_rs_workers.local_backend import (
+    Site,
+    bury_launcher,
+    dead_launchers,
+    is_marked_alive,
+    relaunch,
+)
+from gutscore_rs_workers.recovery import recover_lost
+from gutscore_rs_workers.rq_bridge import move_due_jobs
+
+log = logging.getLogger(__name__)
+
+# A doorbell that nobody answered for this long is rung again.
+RING_AGAIN = 3.0
+STUCK_SUBMITTING = 5.0
+# After its deadline a set has this long to say so itself.
+OVERDUE = 30.0
+
+
+def local_round(site: Site) -> None:
+    """What only this host can judge: its launchers, its requesters, the requests that wait for it."""
+    for record in site.store.sets.all():
+        if record.state.ended or record.state is State.DESCRIBED:
+            continue
+        _end_with_requester(site, record)
+        if record.server != site.host or record.type != "local":
+            continue
+        for launcher in dead_launchers(site, record):
+            why = f"its launcher (pid {launcher.identity.pid} on {launcher.node}) died"
+            log.warning("resource set %d: %s", record.wgroup_id, why)
+            bury_launcher(site, record, launcher, why)
+        if not site.store.provisioners.is_locked(record.wgroup_id):
+            _push_on(site, record)
+
+
+def _end_with_requester(site: Site, record: ResourceSetRecord) -> None:
+    requester = record.requester
+    if (record.daemonize or requester is None or record.state is State.RELEASING
+            or not is_here(requester, site.host) or is_alive(requester)):
+        return
+    changed = site.store.sets.transition(record, State.RELEASING, "the requester's process ended (daemonize = false)",
+                                         attempts=0, next_try_at=0)
+    if changed is not None:
+        ring(site.store, site.access, "release", changed)
+
+
+def _push_on(site: Site, seen: ResourceSetRecord) -> None:
+    """Move on a set at which no operation works but should."""
+    store = site.store
+    record = store.sets.get(seen.wgroup_id)
+    if record is None or (record.generation, record.version) != (seen.generation, seen.version):
+        return
+    now = store.time()
+    waited = now - max(record.changed_at, record.next_try_at)
+    launched = store.sets.launchers(record.wgroup_id)
+    if record.state is State.REQUESTED and now > record.expires_at:
+        why = "request expired: it could not be carried out in time; request it again"
+        store.sets.transition(record, State.FAILED, why, error=record.error or why)
+    elif record.state in (State.REQUESTED, State.RELEASING):
+        # A first ring comes from the requester; ours are for retries and for rings that were lost.
+        patience = 0.0 if record.attempts or record.next_try_at or record.launches else RING_AGAIN
+        if waited >= patience and not _is_ringing(site, record):
+            ring(store, site.access, "request" if record.state is State.REQUESTED else "release", record)
+    elif record.state is State.SUBMITTING and not launched:
+        if waited > STUCK_SUBMITTING and not is_marked_alive(site, record):
+            relaunch(site, record, "its launch was interrupted")
+    elif record.state in (State.STARTING, State.ACTIVE) and not launched and waited > 1.0:
+        relaunch(site, record, record.error or "its launcher is gone")
+    elif record.state is State.DRAINING and not launched and waited > 1.0:
+        store.sets.transition(record, State.EXPIRED, "drained")
+
+
+def _is_ringing(site: Site, record: ResourceSetRecord) -> bool:
+    key = site.store.rq_keys.queue(operations_queue(site.store.case, record.server))
+    job_id = f"op-{site.store.case}-{record.wgroup_id}-{record.generation}-{record.version}-"
+    waiting = site.store.client.lrange(key, 0, 1000)
+    return any(entry.decode().startswith(job_id) for entry in waiting)  # type: ignore[union-attr]
+
+
+@dataclass(slots=True)
+class Reaper:
+    """Removes workers whose lease is over and hands on their jobs.
+
+    It takes only what expired while it was itself in unbroken contact with the same server for a whole lease: an outage
+    of Redis, or a pause of this host, costs no job (rulings 7).
+    """
+
+    run_id: str = ""
+    in_contact_since: float = field(default_factory=time.monotonic)
+    last_contact: float = 0.0
+
+    def lost_contact(self) -> None:
+        """Redis did not answer."""
+        self.in_contact_since = time.monotonic()
+
+    def round(self, site: Site) -> int:
+        """One look at every set; how many workers were removed."""
+        now = time.monotonic()
+        run_id = site.store.run_id()
+        if run_id != self.run_id or now - self.last_contact > LEASE_SECONDS / 2:
+            self.run_id, self.in_contact_since = run_id, now
+        self.last_contact = now
+        if now - self.in_contact_since < LEASE_SECONDS:
+            return 0
+        return sum(self._reap(site, wgroup_id) for wgroup_id in site.store.sets.ids())
+
+    @staticmethod
+    def _reap(site: Site, wgroup_id: int) -> int:
+        store, reason = site.store, "its lease ended: host lost, cut off, or launcher stopped"
+        removed = 0
+        for worker in store.workers.expired(wgroup_id, limit=1000):
+            # Jobs first: dying between the two steps must not strand them. A worker that comes back finds them fenced.
+            jobs = recover_lost(store, worker.rq_name, reason=reason) if worker.rq_name else []
+            gone = Departure(worker.member, worker.host, worker.pid, reason, ",".join(jobs))
+            removed += store.workers.leave(wgroup_id, [gone], only_expired=True)
+        return removed
+
+
+def global_round(site: Site) -> None:
+    """What any provisioner can do, one of them at a time: overdue sets, due retries, old keys."""
+    store = site.store
+    queues: set[str] = set()
+    now = store.time()
+    for record in store.sets.all():
+        queues.update(record.spec.get("queues", []))
+        overdue = record.state in OPEN and record.deadline and now > record.deadline + OVERDUE
+        if overdue and not store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
+            store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")
+    if queues:
+        move_due_jobs(sorted(queues), store.client)
+    store.sets.trim()

@@ -1,0 +1,215 @@
+"""A worker: claims RQ jobs one after the other and runs them in its own process.
+
+Its launcher forks it, registers it, beats for it, wakes it when there is work, and buries it. Signals:
+SIGTERM cuts the running job (it goes back to its queue) and ends the worker; SIGINT is ignored, since a Ctrl-C is the
+requester's business. Exit code 0: in order; 70: an error of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from gutscore_rs.access import Access
+from gutscore_rs.errors import StoreError, StoreUnavailableError
+from gutscore_rs.store import Claim, Store
+from gutscore_rs_workers.rq_bridge import JobBooks, exception_info, result_ttl, wants_another_run
+from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
+
+log = logging.getLogger(__name__)
+
+READY, IDLE, TOOK = b"R", b"I", b"J"
+WAKE, QUIT = b"W", b"Q"
+# A worker beyond its job's timeout is killed after this grace: SIGALRM cannot interrupt C code (rulings 4).
+TIMEOUT_GRACE = 15.0
+# An idle worker looks by itself now and then, should a wake-up have been lost.
+IDLE_LOOK = 10.0
+
+
+class JobCut(BaseException):
+    """SIGTERM while a job ran: it is put back. Not an Exception, so that user code does not swallow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """What a launcher gives to a worker at its fork."""
+
+    access: Access
+    index: int
+    rq_name: str
+    queues: Sequence[str]
+    control: socket.socket
+    memory: SharedMemory
+
+
+class Worker:
+    """The loop of one worker process."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._memory = context.memory
+        self._store = Store.open(context.access, name=context.rq_name)
+        self._books = JobBooks(context.rq_name, self._store.client)
+        self._stopping = False
+        self._in_user_code = False
+        self._unsure = False
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        self._connect()
+        self._tell(READY)
+        while not self._leaving():
+            if not self._may_claim():
+                self._wait(0.2)
+                continue
+            claim = self._claim()
+            if claim is None:
+                self._tell(IDLE)
+                self._wait(IDLE_LOOK)
+                continue
+            self._tell(TOOK)
+            self._run_claim(claim)
+        return 0
+
+    def _leaving(self) -> bool:
+        return self._stopping or self._memory.draining
+
+    def _may_claim(self) -> bool:
+        """Only within the lease: the workers of a stopped launcher take nothing (rulings 22)."""
+        return time.monotonic() < self._memory.lease_end
+
+    def _connect(self) -> None:
+        while not self._leaving():
+            try:
+                self._store.ping()
+            except StoreUnavailableError:
+                self._wait(0.2 + random.random() * 0.3)  # noqa: S311 - jitter
+            else:
+                return
+
+    def _claim(self) -> Claim | None:
+        try:
+            if self._unsure:
+                self._give_back_unbegun()
+            return self._store.jobs.claim(self._context.queues, self._context.rq_name)
+        except StoreError as error:
+            # The claim may have been made although its reply was lost.
+            self._unsure = True
+            log.warning("cannot look for jobs: %s", error)
+            self._wait(0.5 + random.random())  # noqa: S311 - jitter
+            return None
+
+    def _give_back_unbegun(self) -> None:
+        jobs, name = self._store.jobs, self._context.rq_name
+        for job_id, execution, queue in jobs.held_by(name):
+            if queue:
+                jobs.put_back(job_id, execution, queue, name)
+            else:
+                jobs.drop_claim(name, job_id, execution)
+        self._unsure = False
+
+    def _run_claim(self, claim: Claim) -> None:
+        endless = claim.timeout < 0
+        deadline = 0.0 if endless else time.monotonic() + claim.timeout + TIMEOUT_GRACE
+        self._memory.write(self._context.index, Cursor(claim.execution, deadline, endless))
+        started = time.monotonic()
+        try:
+            job = self._books.job_of(claim)
+            try:
+                value = self._perform(job)
+            except JobCut:
+                self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue,
+                                                                claim.worker))
+            except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
+                log.warning("job %s failed: %r", claim.job_id, error)
+                exc_info = exception_info()
+                self._persist(lambda: self._fail(claim, job, exc_info))
+            else:
+                self._persist(lambda: self._succeed(claim, job, value, time.monotonic() - started))
+        finally:
+            self._memory.write(self._context.index, Cursor())
+
+    def _perform(self, job: Any) -> Any:
+        self._in_user_code = True
+        try:
+            if self._stopping:
+                raise JobCut
+            return self._books.perform(job)
+        finally:
+            self._in_user_code = False
+
+    def _succeed(self, claim: Claim, job: Any, value: Any, worked: float) -> str:
+        ttl = result_ttl(job)
+        if claim.is_plain and ttl != 0 and not wants_another_run(value):
+            outcome = self._store.jobs.finish(claim, result=self._serialized(job, value), result_ttl=ttl, worked=worked)
+            if outcome != "complex":
+                return outcome
+        if not self._store.jobs.holds(claim):
+            return "fenced"
+        self._books.succeeded(claim, job, value)
+        return "ok"
+
+    def _fail(self, claim: Claim, job: Any, exc_info: Any) -> str:
+        if not self._store.jobs.holds(claim):
+            return "fenced"
+        self._books.failed(claim, job, exc_info)
+        return "ok"
+
+    @staticmethod
+    def _serialized(job: Any, value: Any) -> bytes | None:
+        if value is None:
+            return None
+        try:
+            return bytes(job.serializer.dumps(value))
+        except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
+            return bytes(job.serializer.dumps("Unserializable return value"))
+
+    def _persist(self, write: Any) -> None:
+        """Book an outcome; an outage of Redis keeps it here until it is over (rulings 7)."""
+        delay = 0.1
+        while True:
+            try:
+                outcome = write()
+            except StoreUnavailableError as error:
+                log.warning("an outcome waits for Redis: %s", error)
+                self._wait(delay + random.random() * delay, wake=False)  # noqa: S311 - jitter
+                delay = min(delay * 2, 5.0)
+                continue
+            if outcome == "fenced":
+                log.warning("a job of this worker was given to another meanwhile; its outcome here is dropped")
+            return
+
+    def _tell(self, message: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._context.control.send(message)
+
+    def _wait(self, seconds: float, *, wake: bool = True) -> None:
+        """Wait for a word of the launcher; its end of the pipe closing means that it died."""
+        control = self._context.control
+        if not wake:
+            time.sleep(seconds)
+            return
+        control.settimeout(seconds)
+        try:
+            message = control.recv(64)
+        except (TimeoutError, InterruptedError):
+            return
+        except OSError:
+            message = b""
+        if not message or QUIT in message:
+            self._stopping = True
+
+    def _on_term(self, _signum: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._in_user_code:
+            self._in_user_code = False
+            raise JobCut
