@@ -93,7 +93,9 @@ class Farm:
                 waiting -= 1
                 self._land(job)
             if waiting:
-                raise RuntimeError(f"{waiting} tasks did not come back; look at the workers' logs, then run again")
+                raise RuntimeError(
+                    f"{waiting} tasks did not come back; look at the workers' logs, then run again"
+                )
             on_progress()
 
     def _submit(self, run: Run, requests: Iterable[Request], attempt: int = 1) -> None:
@@ -115,8 +117,8 @@ class Farm:
         self.failed += 1
         if flight.attempt > RETRIES:
             raise RuntimeError(
-                f"trajectory {flight.request.number} of run {flight.run.number} failed {flight.attempt} times "
-                f"(job {job.id}); its last error:\n{_error_text(job)}"
+                f"trajectory {flight.request.number} of run {flight.run.number} failed {flight.attempt} "
+                f"times (job {job.id}); its last error:\n{_error_text(job)}"
             )
         self._submit(flight.run, [flight.request], flight.attempt + 1)
 

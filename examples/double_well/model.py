@@ -36,7 +36,7 @@ class Model:
     """
 
     potential: str = "double_well"
-    inverse_temperature: float = 25.0
+    inverse_temperature: float = 22.0
     time_step: float = 0.005
     horizon: float = 10.0
     target_radius: float = 0.3

@@ -28,7 +28,7 @@ class Options:
     """
 
     potential: str = "double_well"
-    inverse_temperature: float = 25.0
+    inverse_temperature: float = 22.0
     time_step: float = 0.005
     horizon: float = 10.0
     target_radius: float = 0.3
@@ -49,9 +49,13 @@ class Options:
         known = {field.name: field.default for field in fields(cls)}
         for name in given:
             if name not in known:
-                raise ValueError(f"unknown option {name!r}{_suggestion(name, known)}; known: {', '.join(known)}")
-        options = cls(**{name: _typed(name, given.get(name, default), default) for name, default in known.items()})
-        options._check()  # noqa: SLF001
+                raise ValueError(
+                    f"unknown option {name!r}{_suggestion(name, known)}; known: {', '.join(known)}"
+                )
+        options = cls(
+            **{name: _typed(name, given.get(name, default), default) for name, default in known.items()}
+        )
+        options._check()
         return options
 
     @property
@@ -67,12 +71,19 @@ class Options:
         steps = self.horizon / self.time_step
         whole = steps >= 0.5 and abs(steps - round(steps)) < 1e-6 * steps
         _require(whole, "horizon", self.horizon, f"a multiple of time_step = {self.time_step}")
-        _require(round(steps) <= 50_000, "time_step", self.time_step, "at least horizon / 50000 (a result is < 1 MB)")
+        _require(
+            round(steps) <= 50_000,
+            "time_step",
+            self.time_step,
+            "at least horizon / 50000 (a result is < 1 MB)",
+        )
         separate = not self.model.in_target(*self.model.start)
         _require(separate, "target_radius", self.target_radius, "smaller than the distance between the wells")
         _require(self.trajectories >= 2, "trajectories", self.trajectories, "at least 2")
         _require(1 <= self.discard < self.trajectories, "discard", self.discard, "from 1 to trajectories - 1")
-        _require(self.repetitions >= 2, "repetitions", self.repetitions, "at least 2: one run has no error bar")
+        _require(
+            self.repetitions >= 2, "repetitions", self.repetitions, "at least 2: one run has no error bar"
+        )
         _require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         _require(0.0 <= self.reference <= 1.0, "reference", self.reference, "a probability, or 0 for none")

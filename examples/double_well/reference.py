@@ -11,7 +11,13 @@ does. To leading order that is a B whose radius is smaller by 0.5826 sqrt(2 time
 (Broadie, Glasserman & Kou, Math. Finance 7, 325, 1997; Gobet & Menozzi, Stoch. Process. Appl. 120,
 130, 2010, for Euler schemes); :func:`probability` applies it unless told not to.
 
-@CONVERGENCE@
+Measured for the parameters of ``case.toml``: 5.214e-3, 5.167e-3, 5.155e-3, 5.153e-3 at spacings 0.08,
+0.04, 0.02, 0.01 (second order; the limit is 5.152e-3), and the same six digits from interval 0.08 to
+0.01. Observed every 0.01, 0.005, 0.0025, 0.00125 and without pause (spacing 0.02): 5.142e-3, 5.155e-3,
+5.165e-3, 5.171e-3, 5.188e-3. So the grid matters by 0.1 %, and that a trajectory is looked at in steps
+by 0.6 %, where the driver's interval is +-60 % wide. 800 000 direct Euler-Maruyama trajectories at time
+step 0.005, which have that scheme's own error as well: (5.09 +- 0.08)e-3. The triple well at inverse
+temperature 3.5: 3.484e-3, 3.458e-3, 3.452e-3 at spacings 0.08, 0.04, 0.02.
 
 Needs scipy (not an example requirement): ``pip install scipy``, then, in ``examples/``,
 ``python -m double_well.reference double_well/case.toml``.
@@ -27,15 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.interpolate
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy.interpolate  # type: ignore[import-untyped]
+import scipy.sparse  # type: ignore[import-untyped]
+import scipy.sparse.linalg  # type: ignore[import-untyped]
 
 from double_well.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from double_well.model import Model
@@ -78,34 +82,57 @@ def _axis(low: float, high: float, spacing: float) -> NDArray[np.float64]:
 
 
 def _bernoulli(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """z / (exp(z) - 1), also at 0."""
+    """Z / (exp(z) - 1), also at 0."""
     safe = np.where(np.abs(z) < 1e-8, 1.0, z)
     return np.where(np.abs(z) < 1e-8, 1.0 - 0.5 * z, safe / np.expm1(safe))
 
 
 def _generator(model: Model, x: NDArray[np.float64], y: NDArray[np.float64]) -> Any:
     """The jump process's generator, a sparse matrix: rate from each cell to its four neighbours."""
-    beta = model.inverse_temperature
-    energy = beta * model.landscape.value(x[:, None], y[None, :])
-    cells = np.arange(energy.size).reshape(energy.shape)
-    rows, columns, rates = [], [], []
-    for axis, points in enumerate((x, y)):
-        spacing = float(points[1] - points[0])
-        lower, upper = (np.take(cells, s, axis).ravel() for s in _neighbours(len(points)))
-        rise = energy.ravel()[upper] - energy.ravel()[lower]
-        rows += [lower, upper]
-        columns += [upper, lower]
-        rates += [_bernoulli(z) / (beta * spacing**2) for z in (rise, -rise)]
-    shape = (energy.size, energy.size)
-    jumps = scipy.sparse.csr_array((np.concatenate(rates), (np.concatenate(rows), np.concatenate(columns))), shape)
+    beta, value = model.inverse_temperature, model.landscape.value
+    points = np.stack([grid.ravel() for grid in np.meshgrid(x, y, indexing="ij")])
+    here, there = _links(len(x), len(y))
+    fraction = _fraction_outside(model, points[:, here], points[:, there])
+    # A jump into B ends on B's edge, nearer than the next cell, which makes it more frequent.
+    end = points[:, here] + fraction * (points[:, there] - points[:, here])
+    rise = beta * (value(*end) - value(*points[:, here]))
+    spacing = np.abs(points[:, there] - points[:, here]).sum(axis=0)
+    rates = _bernoulli(rise) / (beta * spacing**2 * fraction)
+    jumps = scipy.sparse.csr_array((rates, (here, there)), (points.shape[1],) * 2)
     return (jumps - scipy.sparse.diags_array(jumps.sum(axis=1))).tocsr()
 
 
-def _neighbours(length: int) -> Sequence[NDArray[np.intp]]:
-    return np.arange(length - 1), np.arange(1, length)
+def _links(columns: int, rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All pairs of neighbouring cells, in both directions."""
+    cells = np.arange(columns * rows).reshape(columns, rows)
+    lower = np.concatenate([cells[:-1].ravel(), cells[:, :-1].ravel()])
+    upper = np.concatenate([cells[1:].ravel(), cells[:, 1:].ravel()])
+    return np.concatenate([lower, upper]), np.concatenate([upper, lower])
 
 
-def _evolve(generator: Any, target: NDArray[np.bool_], horizon: float, interval: float) -> NDArray[np.float64]:
+def _fraction_outside(
+    model: Model, here: NDArray[np.float64], there: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How much of each link lies outside of B: 1, or less where it leads into B (by bisection).
+
+    Without this B would be a staircase of cells, and the error of first order in the spacing
+    (Gibou, Fedkiw, Cheng & Kang, J. Comput. Phys. 176, 205, 2002).
+    """
+    fraction = np.ones(here.shape[1])
+    cut = ~model.in_target(*here) & model.in_target(*there)
+    start, step = here[:, cut], (there - here)[:, cut]
+    low, high = np.zeros(cut.sum()), np.ones(cut.sum())
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        inside = model.in_target(*(start + middle * step))
+        low, high = np.where(inside, low, middle), np.where(inside, middle, high)
+    fraction[cut] = np.maximum(high, 1e-6)
+    return fraction
+
+
+def _evolve(
+    generator: Any, target: NDArray[np.bool_], horizon: float, interval: float
+) -> NDArray[np.float64]:
     """Solve u' = G u outside of the target, where u = 1 on it, from u = 0 to the horizon."""
     free = np.flatnonzero(~target)
     inner = generator[free][:, free].tocsc()

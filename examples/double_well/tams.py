@@ -36,14 +36,15 @@ def main(manager: Manager, options: Mapping[str, Any], output: Path) -> dict[str
 
     Raises:
         ValueError: For a bad or unknown option, before any task is enqueued.
+        OSError: If the output folder cannot be made, also before any task.
         RuntimeError: If a task failed again and again.
     """
     checked = Options.from_mapping(options)
+    output.mkdir(parents=True, exist_ok=True)
     runs = _runs(checked)
     farm = Farm(manager, checked.model, checked.seed)
     farm.work(runs, lambda: manager.progress(_progress(runs)))
     result = estimate([run.probability for run in runs])
-    output.mkdir(parents=True, exist_ok=True)
     save_plot(output / PLOT, checked.model, runs, checked.reference or None)
     return _summary(result, runs, farm) | {"plot": str(output / PLOT)}
 

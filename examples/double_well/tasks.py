@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLOATS = "<f8"
 TRAJECTORIES, SELECTION = 0, 1
-"""First word of a spawn key: what the stream is for. A run's own choices never share one with a trajectory."""
+"""First word of a spawn key: what the stream is for, so that a run's choices share none with a trajectory."""
 
 
 def sample(model: Mapping[str, Any], seed: Sequence[int]) -> dict[str, Any]:
@@ -38,7 +38,9 @@ def sample(model: Mapping[str, Any], seed: Sequence[int]) -> dict[str, Any]:
     return branch(model, seed, 0, described.start)
 
 
-def branch(model: Mapping[str, Any], seed: Sequence[int], step: int, position: Sequence[float]) -> dict[str, Any]:
+def branch(
+    model: Mapping[str, Any], seed: Sequence[int], step: int, position: Sequence[float]
+) -> dict[str, Any]:
     """A trajectory that goes on from another one's position at ``step``, with its own noise.
 
     Returns:
