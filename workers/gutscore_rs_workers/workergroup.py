@@ -68,7 +68,7 @@ def _launch(arguments: argparse.Namespace) -> int:
     if not isinstance(attached, Attachment):
         log.info("not needed here: %s", attached)
         return EXIT_OK
-    launch = Launch(access=access, access_path=arguments.access, identity=identity, token=arguments.token, nonce=nonce,
+    launch = Launch(access=access, identity=identity, token=arguments.token, nonce=nonce,
                     record=attached.record, server_time=attached.server_time, logs=arguments.logs, state_root=state.root)
     return Launcher(launch, store).run()
 
