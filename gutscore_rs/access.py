@@ -8,7 +8,7 @@ import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from gutscore_rs.errors import AccessError, ConfigError
 from gutscore_rs.paths import write_private
@@ -69,7 +69,8 @@ def _split(url: str) -> tuple[str, str | None, str | None]:
         )
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    return urlunsplit((parts.scheme, host + port, parts.path, parts.query, "")), parts.username, parts.password
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}{query}", parts.username, parts.password
 
 
 def write_access(path: Path, access: Access) -> None:

@@ -1,0 +1,73 @@
+"""Fixtures for all tests: own servers, own state folders, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cases import LiveCase
+from support.servers import Server
+
+from gutscore_rs.processes import _mark_of, _pids
+from gutscore_rs.store import Store
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running Valkey, then a running Redis, shared by tests that only read and write keys."""
+    server = Server(request.param)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A running Valkey, shared by tests that only read and write keys."""
+    server = Server("valkey")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(any_server: Server) -> Iterator[Store]:
+    """A store of a fresh case, on Valkey and on Redis; its keys are gone afterwards."""
+    client = any_server.client()
+    yield Store(client, f"case{next(_numbers)}", any_server.url)
+    client.flushall()
+    client.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A Valkey of the test's own, to be killed and restarted."""
+    own = Server("valkey")
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture
+def case(server: Server, tmp_path: Path) -> Iterator[LiveCase]:
+    """A case with a provisioner of its own, on a server of its own."""
+    live = LiveCase(server, tmp_path / "state")
+    live.start_provisioner()
+    yield live
+    live.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """No marked process under the test's folder, and nothing written into the current folder."""
+    before = set(os.listdir())
+    yield
+    left = [pid for pid in _pids() if (_mark_of(pid) or "").startswith(str(tmp_path))]
+    assert not left, f"{request.node.name} left processes behind: {left}"
+    new = set(os.listdir()) - before - {".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
+    assert not new, f"{request.node.name} left files in the current folder: {sorted(new)}"

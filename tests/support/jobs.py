@@ -1,0 +1,76 @@
+"""Functions that tests run as tasks on real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def sleep(seconds: float, mark: str = "") -> str:
+    """Sleep; with ``mark`` a line is appended to that file at the begin and at the end."""
+    if mark:
+        with Path(mark).open("a") as stream:
+            stream.write(f"begin {os.getpid()}\n")
+    time.sleep(seconds)
+    if mark:
+        with Path(mark).open("a") as stream:
+            stream.write(f"end {os.getpid()}\n")
+    return "slept"
+
+
+def kill_myself(signum: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), signum)
+
+
+def fail(text: str = "on purpose") -> None:
+    raise ValueError(text)
+
+
+def environment(*names: str) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in names}
+
+
+def affinity() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def random_numbers() -> tuple[float, float]:
+    """One number of each generator that a scientist uses without seeding it."""
+    import random
+
+    import numpy as np
+
+    return random.random(), float(np.random.random())
+
+
+def start_offspring(file: str, *, own_session: bool = True) -> int:
+    """Start a process that starts a process, both meant to outlive the task; their pids go to ``file``."""
+    code = ("import os, subprocess, sys, time;"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True);"
+            f"open({file!r}, 'a').write(f'{{os.getpid()}} {{child.pid}} ');"
+            "time.sleep(300)")
+    subprocess.Popen([sys.executable, "-c", code], start_new_session=own_session)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (Path(file).exists() and len(Path(file).read_text().split()) >= 2):
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def spin(seconds: float) -> float:
+    """Keep the CPU busy."""
+    until, x = time.monotonic() + seconds, 0.0
+    while time.monotonic() < until:
+        x += 1.0
+    return x
