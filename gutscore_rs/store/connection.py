@@ -58,7 +58,9 @@ def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: in
         return redis.Redis(unix_socket_path=access.socket, **options)
     if access.url is None:
         raise StoreUnsuitableError(f"The access of case {access.case!r} names neither a socket nor a URL.")
-    return redis.Redis.from_url(access.url, socket_keepalive=True, **options)
+    if not access.url.startswith("unix:"):
+        options["socket_keepalive"] = True
+    return redis.Redis.from_url(access.url, **options)
 
 
 @contextmanager
