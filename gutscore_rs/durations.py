@@ -45,7 +45,7 @@ def parse_runtime(value: float | str) -> int:
         seconds = parse_slurm_time(value)
         if seconds is None:
             raise DurationError(
-                f"{_shown(value)} means no time limit, but a resource set must end; write one such as '1:00:00'"
+                f"{_shown(value)} means no time limit, but a resource set must end; write e.g. '1:00:00'"
             )
         return seconds
     if isinstance(value, bool) or not isinstance(value, int | float):
