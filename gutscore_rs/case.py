@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.access import Access, read_access, write_access
-from gutscore_rs.config import CaseConfig, RedisConfig
+from gutscore_rs.config import CaseConfig, RedisSection
 from gutscore_rs.errors import AccessError, ConfigError
 from gutscore_rs.identity import ProcessIdentity, this_host
 from gutscore_rs.operations.client import OperationsClient
@@ -48,7 +48,7 @@ class Case:
         self.store.close()
 
 
-def open_case(name: str, settings: Settings, *, redis: RedisConfig | None = None,
+def open_case(name: str, settings: Settings, *, redis: RedisSection | None = None,
               queues: tuple[str, ...] = ("tasks",)) -> Case:
     """Open a case that runs, or whose Redis is named.
 
@@ -78,7 +78,7 @@ def open_config(config: CaseConfig, settings: Settings) -> Case:
     return open_case(config.name, settings, redis=config.redis, queues=tuple(config.tasks.queues))
 
 
-def find_access(folder: CaseFolder, settings: Settings, redis: RedisConfig | None = None) -> Access | None:
+def find_access(folder: CaseFolder, settings: Settings, redis: RedisSection | None = None) -> Access | None:
     """The access of a case: its file, or a new one when a Redis is named; None when neither is there.
 
     Raises:
@@ -101,7 +101,7 @@ def find_access(folder: CaseFolder, settings: Settings, redis: RedisConfig | Non
     return access
 
 
-def _new_access(name: str, url: str, settings: Settings, redis: RedisConfig | None) -> Access:
+def _new_access(name: str, url: str, settings: Settings, redis: RedisSection | None) -> Access:
     password_file = (redis.password_file if redis else None) or settings.redis_password_file
     password = read_password(Path(password_file)) if password_file else None
     return Access.new(name, url=url, username=redis.username if redis else None, password=password)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gutscore_rs.config import DriverConfig
+from gutscore_rs.config import DriverSection
 from gutscore_rs.errors import DriverError
 
 
-def load_driver(driver: DriverConfig) -> Callable[..., Any]:
+def load_driver(driver: DriverSection) -> Callable[..., Any]:
     """Import the function ``package.module:name``.
 
     Its signature: ``main(manager, options, output) -> dict``; ``options`` is the free table ``[driver.options]``, ``output``
@@ -22,14 +22,14 @@ def load_driver(driver: DriverConfig) -> Callable[..., Any]:
         DriverError: It cannot be imported or called.
     """
     module_name, _, name = driver.function.partition(":")
-    for folder in reversed(driver.search_path):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    folder = str(driver.path)
+    if driver.path is not None and folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module_name), name)
     except ImportError as error:
         raise DriverError(
-            f"The driver {driver.function!r} cannot be imported: {error}. Looked in: {', '.join(driver.search_path)}. "
+            f"The driver {driver.function!r} cannot be imported: {error}. Looked in {folder}. "
             "Is what it needs installed (the double well: `pip install 'gutscore_rs[example]'`), and [driver] path right?"
         ) from error
     except AttributeError as error:

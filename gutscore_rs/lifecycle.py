@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -72,10 +73,12 @@ def _find_or_start_server(config: CaseConfig, settings: Settings, folder: CaseFo
     if access is not None and (access.url is not None or embedded.find(folder, host)):
         return access, False
     # An access file without its server is what a crash left: the data are still there, the server is started on them.
-    bind = config.redis.bind if config.redis else None
-    record = embedded.start(folder, host, bind=bind, password=access.password if access else None)
-    if access is None or access.socket != record.socket:
-        access = Access.new(folder.name, socket=record.socket)
+    password = access.password if access else None
+    if config.redis.bind and not password:
+        password = secrets.token_urlsafe(32)
+    record = embedded.start(folder, host, bind=config.redis.bind, password=password)
+    if access is None or (access.socket, access.password) != (record.socket, password):
+        access = Access.new(folder.name, socket=record.socket, password=password)
         write_access(folder.access_file, access)
     return access, True
 

@@ -89,6 +89,11 @@ class ResourceManager:
         """The number of worker groups that the configuration describes."""
         return len(self.config.groups)
 
+    @property
+    def backend(self) -> str:
+        """The backend of this case's sets."""
+        return self.config.groups[0].backend
+
     def get_resources(self, res_configs: Mapping[str, Any], wgroup_id: int) -> ResourceSetBaseclass:
         """Make one resource set and request it.
 
@@ -100,7 +105,7 @@ class ResourceManager:
             ConfigError: (a ValueError) The description is wrong.
             RequestError: (a RuntimeError) It cannot be requested.
         """
-        resource_set = _BACKENDS[self.config.backend](wgroup_id, res_config=dict(res_configs))
+        resource_set = _BACKENDS[self.backend](wgroup_id, res_config=dict(res_configs))
         self._request(resource_set)
         return resource_set
 
@@ -114,8 +119,8 @@ class ResourceManager:
             kind = json.loads(res_json).get("type")
         except (ValueError, AttributeError, RecursionError) as error:
             raise SerializationError(f"This is no JSON text of a resource set: {error}.") from error
-        if kind != self.config.backend:
-            raise ConfigError(f"This manager's backend is {self.config.backend!r}, the resource set's is {kind!r}.")
+        if kind != self.backend:
+            raise ConfigError(f"This manager's backend is {self.backend!r}, the resource set's is {kind!r}.")
         resource_set = ResourceSetBaseclass.from_json(res_json)
         if self._case is not None or resource_set_is_requested(res_json):
             resource_set.attach(self.operations)
@@ -130,18 +135,17 @@ class ResourceManager:
     def request(self) -> list[ResourceSetBaseclass]:
         """Request every set that the configuration describes; returns at once."""
         for wgroup_id, description in enumerate(self.config.groups):
-            kind = _BACKENDS[description.backend]
-            self._request(kind(wgroup_id, res_config=description.to_config()))
+            self._request(_resource_set(wgroup_id, description))
         return self.resource_sets()
 
     def _request(self, resource_set: ResourceSetBaseclass) -> None:
         resource_set.attach(self.operations)
-        resource_set.request(self.config.as_mapping())
+        resource_set.request({"case": {"name": self.config.name}})
         self._sets[resource_set.wgroup_id] = resource_set
 
     def take_over(self, wgroup_id: int, description: Description) -> ResourceSetBaseclass:
         """A set that somebody else requested, as if this manager had."""
-        resource_set = _BACKENDS[description.backend](wgroup_id, res_config=description.to_config())
+        resource_set = _resource_set(wgroup_id, description)
         resource_set.attach(self.operations)
         self._sets[wgroup_id] = resource_set
         return resource_set
@@ -272,6 +276,11 @@ class ResourceManager:
                  trace: TracebackType | None) -> None:
         if self._sets:
             self.release()
+
+
+def _resource_set(wgroup_id: int, description: Description) -> ResourceSetBaseclass:
+    keys = {name: value for name, value in description.to_spec().items() if name not in ("schema", "backend")}
+    return _BACKENDS[description.backend](wgroup_id, res_config=keys)
 
 
 def resource_set_is_requested(res_json: str) -> bool:

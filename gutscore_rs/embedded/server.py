@@ -21,6 +21,7 @@ from gutscore_rs.processes import start_detached, stop as stop_process
 from gutscore_rs.settings import environment
 
 START_SECONDS = 30.0
+DEFAULT_PORT = "6379"
 # The server needs next to nothing of the environment, and none of our secrets.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GUTSCORE_RS_MARK")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]+")
@@ -33,25 +34,21 @@ class ServerRecord:
     Attributes:
         identity: Its process.
         socket: Its unix socket.
-        bind: Further address that it listens on, or None.
-        port: The port there; 0: none.
+        bind: Further address (with or without a port) that it listens on, or None.
     """
 
     identity: ProcessIdentity
     socket: str
     bind: str | None
-    port: int
 
 
-def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int = 6379,
-          password: str | None = None) -> ServerRecord:
+def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: str | None = None) -> ServerRecord:
     """Start the server of a case, on the data of its last life; the living one if there is one.
 
     Args:
         folder: The case's folder.
         host: This host's name.
-        bind: An address to listen on as well, in clear text.
-        port: The port there.
+        bind: An address to listen on as well, in clear text; with or without a port (6379).
         password: Needed with ``bind``.
 
     Raises:
@@ -71,29 +68,31 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int =
         socket.unlink(missing_ok=True)
         log = folder.server_dir / "server.log"
         config = folder.server_dir / "server.conf"
-        write_private(config, _configuration(folder, socket, bind, port, password).encode())
+        write_private(config, _configuration(folder, socket, bind, password).encode())
         env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
         try:
             pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir)
         except OSError as error:
             raise ServerError(f"The embedded server cannot be started: {error}.") from error
         identity = _wait_ready(pid, host, socket, log)
-        record = ServerRecord(identity, str(socket), bind, port if bind else 0)
+        record = ServerRecord(identity, str(socket), bind)
         write_private(folder.server_record, json.dumps({
-            "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind, "port": record.port,
+            "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind,
         }).encode())
         return record
 
 
-def _configuration(folder: CaseFolder, socket: Path, bind: str | None, port: int, password: str | None) -> str:
+def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password: str | None) -> str:
+    # An IPv6 address stands in brackets when a port follows it (RFC 3986).
+    address, _, port = (bind or "").removeprefix("[").partition("]:" if "]" in (bind or "") else ":")
     lines = {
-        "port": str(port) if bind else "0",
+        "port": (port or DEFAULT_PORT) if bind else "0",
         "unixsocket": _quoted(socket), "unixsocketperm": "700", "dir": _quoted(folder.server_dir),
         "daemonize": "no", "logfile": '""', "appendonly": "yes", "appendfsync": "always", "save": '""',
         "maxmemory-policy": "noeviction", "maxclients": "10000", "tcp-keepalive": "60", "timeout": "0",
     }
     if bind:
-        lines |= {"bind": _quoted(bind), "protected-mode": "yes", "requirepass": _quoted(password or "")}
+        lines |= {"bind": _quoted(address.rstrip("]")), "protected-mode": "yes", "requirepass": _quoted(password or "")}
     return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 
@@ -146,8 +145,7 @@ def _last_words(log: Path) -> str:
 def _read(folder: CaseFolder) -> ServerRecord | None:
     try:
         data = json.loads(folder.server_record.read_bytes())
-        return ServerRecord(ProcessIdentity.from_dict(data["identity"]), str(data["socket"]), data["bind"],
-                            int(data["port"]))
+        return ServerRecord(ProcessIdentity.from_dict(data["identity"]), str(data["socket"]), data["bind"])
     except (OSError, ValueError, KeyError, TypeError, SerializationError):
         return None
 

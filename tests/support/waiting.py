@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Waiting for a condition: the only way in which tests wait."""
-=======
-"""Waiting for something to become true, instead of sleeping and hoping."""
->>>>>>> config
 
 from __future__ import annotations
 
@@ -13,8 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-<<<<<<< HEAD
-def wait_until(predicate: Callable[[], T], timeout: float = 10.0, *, what: str = "the condition",
+def wait_until(predicate: Callable[[], T], timeout: float = 10.0, what: str = "the condition", *
                interval: float = 0.01) -> T:
     """Return the first true value of ``predicate``, or fail naming what was awaited and what was last seen."""
     ends = time.monotonic() + timeout
@@ -33,13 +28,3 @@ def holds_for(predicate: Callable[[], object], seconds: float, *, what: str, int
     while time.monotonic() < ends:
         assert predicate(), f"did not hold for {seconds} s: {what}"
         time.sleep(interval)
-=======
-def wait_until(predicate: Callable[[], T], timeout: float = 10, what: str = "the condition") -> T:
-    """The predicate's first true value; AssertionError naming ``what`` if none comes in time."""
-    end = time.monotonic() + timeout
-    while not (value := predicate()):
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {timeout} s in vain for {what}")
-        time.sleep(0.01)
-    return value
->>>>>>> config
