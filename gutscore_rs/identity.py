@@ -22,7 +22,10 @@ from typing import Any
 from gutscore_rs.errors import SerializationError, StateFolderError
 from gutscore_rs.settings import Settings
 
-if sys.platform != "linux":
+# A variable, so that a type checker looks at both branches.
+LINUX: bool = sys.platform.startswith("linux")
+
+if not LINUX:
     import psutil
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -115,7 +118,7 @@ def _machine_id() -> str:
 @cache
 def boot_id() -> str:
     """Names this boot of the host (random(4): boot_id; macOS: the boot time)."""
-    if sys.platform == "linux":
+    if LINUX:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     out = subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=False).stdout
     return hashlib.blake2b(out.encode(), digest_size=8).hexdigest()
@@ -131,7 +134,7 @@ def pid_namespace() -> int:
 
 def process_stat(pid: int) -> tuple[str, int, int] | None:
     """State letter, session id and start time of a process, None when there is none (proc_pid_stat(5))."""
-    if sys.platform == "linux":
+    if LINUX:
         try:
             text = Path(f"/proc/{pid}/stat").read_bytes()
         except OSError:

@@ -8,14 +8,13 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gutscore_rs.identity import ProcessIdentity, is_alive, process_stat
+from gutscore_rs.identity import LINUX, ProcessIdentity, is_alive, process_stat
 
-if sys.platform != "linux":
+if not LINUX:
     import psutil
 
 # Whatever a launch starts inherits this variable; so its offspring is found wherever it went.
@@ -109,13 +108,13 @@ def stop(identity: ProcessIdentity, *, grace: float, kill_wait: float = 5.0) -> 
 
 
 def _pids() -> list[int]:
-    if sys.platform == "linux":
+    if LINUX:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return list(psutil.pids())
 
 
 def _mark_of(pid: int) -> str | None:
-    if sys.platform == "linux":
+    if LINUX:
         try:
             # surrogateescape: a foreign environment may hold any bytes.
             block = Path(f"/proc/{pid}/environ").read_bytes()
@@ -173,7 +172,7 @@ def session_members(sid: int) -> list[int]:
 
 
 def _prctl(option: int, value: int) -> bool:
-    if sys.platform != "linux":
+    if not LINUX:
         return False
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 

@@ -31,7 +31,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     """A table; states are coloured, None is a dash."""
     grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name in columns:
-        numeric = bool(rows) and all(isinstance(row[columns.index(name)], int | float) for row in rows)
+        numeric = bool(rows) and all(isinstance(row[columns.index(name)], (int, float)) for row in rows)
         grid.add_column(name, justify="right" if numeric else "left", header_style="dim", overflow="fold")
     for row in rows:
         grid.add_row(*[_cell(value) for value in row])

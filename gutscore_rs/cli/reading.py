@@ -70,11 +70,11 @@ def status(case: str, json_: bool) -> None:
              format_duration(row["seconds_left"]) if row["seconds_left"] is not None else None,
              row["error"] or row["pending_reason"]) for row in view["resource_sets"]]
     out.print(table("Resource sets", ["id", "type", "state", "workers", "on", "time left", "why"], rows))
-    rows = [(name, *(tally[key] for key in ("queued", "started", "finished", "failed")))
+    queues = [(name, *(tally[key] for key in ("queued", "started", "finished", "failed")))
             for name, tally in view["queues"].items()]
-    out.print(table("Task queues", ["queue", "queued", "started", "finished", "failed"], rows))
-    rows = [(row["host"], row["pid"], ", ".join(row["serves"]), clock(row["started_at"])) for row in view["provisioners"]]
-    out.print(table("Provisioners", ["host", "pid", "serves", "since"], rows))
+    out.print(table("Task queues", ["queue", "queued", "started", "finished", "failed"], queues))
+    serving = [(row["host"], row["pid"], ", ".join(row["serves"]), clock(row["started_at"])) for row in view["provisioners"]]
+    out.print(table("Provisioners", ["host", "pid", "serves", "since"], serving))
 
 
 @click.command()

@@ -204,9 +204,9 @@ def _show(summary: dict[str, Any]) -> None:
     tasks = summary["tasks"]
     out.print(f"tasks: {tasks['finished']} finished, {tasks['failed']} failed; "
               f"{format_duration(summary['seconds'])} in all")
-    rows = [(name, _rounded(value)) for name, value in summary["driver"].items()]
-    if rows:
-        out.print(table("Result", ["", ""], rows))
+    results = [(name, _rounded(value)) for name, value in summary["driver"].items()]
+    if results:
+        out.print(table("Result", ["", ""], results))
 
 
 def _rounded(value: Any) -> Any:

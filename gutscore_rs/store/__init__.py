@@ -63,7 +63,7 @@ class Store:
     def time(self) -> float:
         """Seconds by the server's clock."""
         with translated(self.where):
-            seconds, micros = self.client.time()  # type: ignore[misc]
+            seconds, micros = self.client.time()
         return float(seconds) + float(micros) / 1e6
 
     def run_id(self) -> str:

@@ -164,7 +164,7 @@ class Jobs:
         with translated(self._where):
             self._client.srem(self.keys.worker_executions(worker), f"{job_id}:{execution}")
 
-    def register_workers(self, workers: Mapping[str, Mapping[str, str | int]], queues: Sequence[str]) -> None:
+    def register_workers(self, workers: Mapping[str, Mapping[str, Any]], queues: Sequence[str]) -> None:
         """Make workers known to RQ (``rq info``, rq-dashboard), or known again after Redis lost them.
 
         Args:

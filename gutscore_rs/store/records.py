@@ -48,7 +48,7 @@ OPEN = frozenset(State) - ENDED - {State.DESCRIBED}
 
 
 def pack(value: Any) -> bytes:
-    """msgpack of plain data."""
+    """Msgpack of plain data."""
     return bytes(msgpack.packb(value, use_bin_type=True))
 
 

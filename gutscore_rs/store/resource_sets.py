@@ -117,7 +117,7 @@ class ResourceSets:
         return int(reply[1]), int(reply[2])
 
     def transition(self, record: ResourceSetRecord, to: State, why: str, *, expected: Collection[State] | None = None,
-                   check_version: bool = True, **fields: str | int | float) -> ResourceSetRecord | None:
+                   check_version: bool = True, **fields: str | float) -> ResourceSetRecord | None:
         """Compare and set a state.
 
         Args:
@@ -141,7 +141,7 @@ class ResourceSets:
         )
         return self.get(wgroup_id) if reply[0] == b"ok" else None
 
-    def note(self, wgroup_id: int, **fields: str | int | float) -> None:
+    def note(self, wgroup_id: int, **fields: str | float) -> None:
         """Set fields that are no state (pending reason, next try) of a set that exists."""
         with translated(self._where):
             if self._client.exists(self._keys.resource_set(wgroup_id)):

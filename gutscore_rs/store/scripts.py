@@ -48,6 +48,6 @@ class Scripts:
         """Run a script by its digest; a server that forgot it (restart, SCRIPT FLUSH) gets it again."""
         with translated(self._where):
             try:
-                return self._client.evalsha(_digest(name), len(keys), *keys, *arguments)  # type: ignore[arg-type]
+                return self._client.evalsha(_digest(name), len(keys), *keys, *arguments)
             except NoScriptError:
-                return self._client.eval(source(name), len(keys), *keys, *arguments)  # type: ignore[arg-type]
+                return self._client.eval(source(name), len(keys), *keys, *arguments)

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # The lock of a set outlives the longest silence of an operation; a dead one's ends by itself.
 LOCK_SECONDS = 30.0
 
-Action = Callable[[Site, ResourceSetRecord, Callable[[], None]], str]
+# The third argument renews the lock of the set: an action calls it after each long step.
+Action = Callable[[Site, ResourceSetRecord, Callable[[], object]], str]
 
 # The only operations that there are: a name from Redis is looked up here and nowhere else.
 ACTIONS: dict[tuple[str, str], Action] = {
@@ -62,7 +63,7 @@ def carry_out(site: Site, claim: Claim, operation: Operation) -> str:
     if not store.provisioners.lock(record.wgroup_id, owner, LOCK_SECONDS):
         return f"{operation.kind}: another operation works on the set; reconcile will come back to it"
     try:
-        return action(site, record, lambda: store.provisioners.lock(record.wgroup_id, owner, LOCK_SECONDS) and None)
+        return action(site, record, lambda: store.provisioners.lock(record.wgroup_id, owner, LOCK_SECONDS))
     finally:
         store.provisioners.unlock(record.wgroup_id, owner)
 

@@ -82,7 +82,7 @@ class Crew:
         pid = fork_process(lambda: self._become_worker(context), keep=[theirs.fileno()], log_file=log_file,
                            mark=self._worker_mark(nonce))
         theirs.close()
-        ours.setblocking(False)  # noqa: FBT003 - the socket API
+        ours.setblocking(False)
         identity = identify(pid, launch.node)
         ticks = identity.start_ticks if identity else 0
         member = f"{launch.node}/{launch.generation}/{index}/{pid}/{ticks}/{launch.identity.boot_id[:8]}/{nonce}"

@@ -137,8 +137,8 @@ class Launcher:
 
     def _install_signals(self) -> int:
         reader, writer = os.pipe()
-        os.set_blocking(reader, False)  # noqa: FBT003
-        os.set_blocking(writer, False)  # noqa: FBT003
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
         def noted(_signum: int, _frame: FrameType | None) -> None:

@@ -132,7 +132,7 @@ def _tail(log_file: Path) -> str:
     return " | ".join(lines[-LOG_TAIL:]) or "it wrote nothing"
 
 
-def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], None]) -> str:
+def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], object]) -> str:
     """Carry out a release: end this host's launchers, and see that nothing of them is left."""
     if record.state is not State.RELEASING:
         return f"nothing to release: the set is {record.state}"

@@ -7,6 +7,8 @@ rq#1716, rq#2079, rulings 5). One connection per queue waits here; the workers c
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 from redis.exceptions import RedisError
 
@@ -24,7 +26,7 @@ class QueuePeek:
     def __init__(self, client: redis.Redis, key: str) -> None:
         self._pool = client.connection_pool
         self._key = key
-        self._connection: redis.Connection | None = None
+        self._connection: Any = None
         self.armed = False
 
     def arm(self) -> None:

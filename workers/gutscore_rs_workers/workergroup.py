@@ -21,7 +21,7 @@ from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import Settings
 from gutscore_rs.store import Store
 from gutscore_rs.store.resource_sets import Attachment
-from gutscore_rs_workers.launcher import Launcher, Launch
+from gutscore_rs_workers.launcher import Launch, Launcher
 
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_INTERNAL = 0, 69, 70
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
