@@ -81,6 +81,12 @@ class Store:
         with translated(self.where):
             return bool(self.client.ping())
 
+    def connection_limits(self) -> tuple[int, int]:
+        """Connections that the server grants, and those in use."""
+        with translated(self.where):
+            info: Any = self.client.info("clients")
+        return int(info.get("maxclients", 10000)), int(info.get("connected_clients", 0))
+
     def forget(self) -> None:
         """Remove every key of this case, once no worker lives.
 
