@@ -135,7 +135,7 @@ class ResourceManager:
     def request(self) -> list[ResourceSetBaseclass]:
         """Request every set that the configuration describes; returns at once."""
         for wgroup_id, description in enumerate(self.config.groups):
-            self._request(_resource_set(wgroup_id, description))
+            self._request(ResourceSetBaseclass.from_description(wgroup_id, description))
         return self.resource_sets()
 
     def _request(self, resource_set: ResourceSetBaseclass) -> None:
@@ -145,7 +145,7 @@ class ResourceManager:
 
     def take_over(self, wgroup_id: int, description: Description) -> ResourceSetBaseclass:
         """A set that somebody else requested, as if this manager had."""
-        resource_set = _resource_set(wgroup_id, description)
+        resource_set = ResourceSetBaseclass.from_description(wgroup_id, description)
         resource_set.attach(self.operations)
         self._sets[wgroup_id] = resource_set
         return resource_set
@@ -276,11 +276,6 @@ class ResourceManager:
                  trace: TracebackType | None) -> None:
         if self._sets:
             self.release()
-
-
-def _resource_set(wgroup_id: int, description: Description) -> ResourceSetBaseclass:
-    keys = {name: value for name, value in description.to_spec().items() if name not in ("schema", "backend")}
-    return _BACKENDS[description.backend](wgroup_id, res_config=keys)
 
 
 def resource_set_is_requested(res_json: str) -> bool:
