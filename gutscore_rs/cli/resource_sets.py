@@ -94,7 +94,7 @@ def script(case: Path, wgroup_id: int, json_: bool) -> None:
     if description.backend != "slurm":
         raise ConfigError(f"Resource set {wgroup_id} of {case} has the backend {description.backend!r}; only Slurm sets "
                           'have a batch script. Set backend = "slurm" in [resource].')
-    text = ResourceSetSlurm(wgroup_id, res_config=description.to_config()).job_script()
+    text = ResourceSetSlurm.from_description(wgroup_id, description).job_script()
     if json_:
         print_json({"schema": 1, "case": config.name, "resource_set": wgroup_id, "script": text})
     else:
