@@ -77,10 +77,14 @@ def _terminations_as_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """While cleaning up, further interrupts wait: they must not leave half of it."""
+def _undisturbed(doing: str, *, then_interrupt: bool) -> Iterator[None]:
+    """Interrupts wait until a step that must not be left half done is over; then they count, or are done with."""
+    interrupted = False
+
     def noted(_signum: int, _frame: FrameType | None) -> None:
-        click.echo("Releasing; this takes a few seconds ...", err=True)
+        nonlocal interrupted
+        interrupted = True
+        click.echo(f"{doing}; this takes a few seconds ...", err=True)
 
     before = {signum: signal.signal(signum, noted) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
@@ -88,6 +92,8 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    if interrupted and then_interrupt:
+        raise KeyboardInterrupt
 
 
 class _Run:
@@ -99,11 +105,10 @@ class _Run:
         self._keep = keep
         self._progress = Progress()
         self._began = time.monotonic()
+        self._services: Services | None = None
 
     def go(self, function: Any, output: Path, timeout: float) -> dict[str, Any]:
         """Bring up, work, release; the summary."""
-        services: Services | None = None
-        manager: ResourceManager | None = None
         driver: dict[str, Any] = {}
         rows: list[dict[str, Any]] = []
         tasks = {"finished": 0, "failed": 0}
@@ -115,8 +120,8 @@ class _Run:
             driver = self._drive(manager, function, output)
             tasks = {name: after - before[name] for name, after in self._task_tally(services).items()}
         finally:
-            with _undisturbed():
-                rows = self._end(services)
+            with _undisturbed("Releasing", then_interrupt=False):
+                rows = self._end(self._services)
                 self._progress.close()
         return {"schema": SCHEMA, "case": self._config.name, "resource_sets": rows, "tasks": tasks, "driver": driver,
                 "seconds": round(time.monotonic() - self._began, 3)}
@@ -125,8 +130,8 @@ class _Run:
         self._progress.step("starting Redis and a provisioner")
         root = StateFolder.open(self._settings).root
         owner = this_process(this_host(self._settings, root))
-        with _undisturbed():
-            services = start_services(self._config, self._settings, owner=owner)
+        with _undisturbed("Starting", then_interrupt=True):
+            self._services = services = start_services(self._config, self._settings, owner=owner)
         for warning in services.warnings:
             self._progress.say(f"warning: {warning}")
         version = services.case.store.inspect()
