@@ -195,9 +195,9 @@ def _gpus_per_node(spec: Mapping[str, Any]) -> int | None:
 
 
 def _signal_seconds(spec: Mapping[str, Any]) -> int:
-    wanted = math.ceil(spec.get("drain_timeout", 0)) + STOP_SECONDS
-    half: int = spec["runtime"] // 2
-    return max(1, min(wanted, _MAX_SIGNAL_SECONDS, half))
+    wanted = math.ceil(float(spec.get("drain_timeout", 0))) + STOP_SECONDS
+    half = int(spec["runtime"]) // 2
+    return max(1, min(int(wanted), _MAX_SIGNAL_SECONDS, half))
 
 
 def _srun(spec: Mapping[str, Any], command: Sequence[str]) -> str:
