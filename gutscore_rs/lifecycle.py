@@ -16,12 +16,14 @@ from gutscore_rs.config import CaseConfig
 from gutscore_rs.entrypoints import provisioner_command
 from gutscore_rs.errors import GutscoreError, NoProvisionerError, ReleaseError, SerializationError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, this_host
-from gutscore_rs.paths import CaseFolder, StateFolder
+from gutscore_rs.paths import CaseFolder, StateFolder, locked
 from gutscore_rs.processes import kill_marked, start_detached, stop
 from gutscore_rs.settings import Settings, environment
 from gutscore_rs.store import Store
 
 PROVISIONER_READY = 20.0
+# Another `up` of the case may be at work: server and provisioner take a second, on a busy machine many.
+START_PATIENCE = 60.0
 
 
 @dataclass(slots=True)
@@ -55,7 +57,12 @@ def start_services(config: CaseConfig, settings: Settings, *, owner: ProcessIden
     state = StateFolder.open(settings)
     folder = state.case(config.name)
     folder.create()
-    host = this_host(settings, state.root)
+    with locked(folder.start_lock, timeout=START_PATIENCE):
+        return _start(config, settings, folder, this_host(settings, state.root), owner)
+
+
+def _start(config: CaseConfig, settings: Settings, folder: CaseFolder, host: str,
+           owner: ProcessIdentity | None) -> Services:
     access, started = _find_or_start_server(config, settings, folder, host)
     case = Case(folder, host, access, Store.open(access, name="gutscore-rs"), tuple(config.tasks.queues))
     try:
@@ -92,7 +99,7 @@ def ensure_provisioner(case: Case, *, owner: ProcessIdentity | None = None, guar
     Raises:
         NoProvisionerError: It did not come up; the message has the end of its log.
     """
-    if provisioner_of(case) is not None and case.store.provisioners.serving(case.host):
+    if provisioners_of(case) and case.store.provisioners.serving(case.host):
         return False
     log = case.folder.log("provisioner")
     command = provisioner_command(case.folder.access_file, owner=owner, guard_server=guard_server)
@@ -112,22 +119,22 @@ def _tail(log: Path) -> str:
         return str(error)
 
 
-def provisioner_of(case: Case) -> ProcessIdentity | None:
-    """The provisioner that was started here for the case, if it lives."""
-    try:
-        identity = ProcessIdentity.from_dict(json.loads(case.folder.provisioner_record(case.host).read_bytes()))
-    except (OSError, ValueError, SerializationError):
-        return None
-    return identity if is_here(identity, case.host) and is_alive(identity) else None
+def provisioners_of(case: Case) -> list[ProcessIdentity]:
+    """The case's provisioners on this host that live."""
+    found = []
+    for record in case.folder.provisioners.glob("*.json"):
+        try:
+            identity = ProcessIdentity.from_dict(json.loads(record.read_bytes()))
+        except (OSError, ValueError, SerializationError):
+            continue
+        if is_here(identity, case.host) and is_alive(identity):
+            found.append(identity)
+    return found
 
 
-def stop_provisioner(case: Case) -> bool:
-    """End this host's provisioner; True when none is left."""
-    identity = provisioner_of(case)
-    gone = identity is None or stop(identity, grace=12.0)
-    if gone:
-        case.folder.provisioner_record(case.host).unlink(missing_ok=True)
-    return gone
+def stop_provisioners(case: Case) -> list[int]:
+    """End the case's provisioners on this host; pids of those that survived."""
+    return [identity.pid for identity in provisioners_of(case) if not stop(identity, grace=12.0)]
 
 
 def stop_services(case: Case, *, remove: bool) -> None:
@@ -142,10 +149,9 @@ def stop_services(case: Case, *, remove: bool) -> None:
     Raises:
         ReleaseError: A process survived; it is named.
     """
-    problems = []
+    problems: list[str] = []
     try:
-        if not stop_provisioner(case):
-            problems.append("the provisioner")
+        problems += [f"provisioner {pid}" for pid in stop_provisioners(case)]
     finally:
         case.close()
         if case.access.socket is not None and embedded.find(case.folder, case.host) and not embedded.stop(

@@ -8,8 +8,8 @@
         output/<case>/               what drivers write, unless told otherwise
         cases/<case>/
             access.json              how to reach the case's Redis (0600)
-            lock                     held while the case is started
-            provisioner-<host>.json  which process it is
+            lock, start.lock         held while server and case are started
+            provisioners/            one record per provisioner: which process it is
             server/                  the embedded server: configuration, data, log, record
             logs/                    provisioner.log, set-<id>/g<generation>/{launcher,worker-<n>}.log
     <runtime or temp folder>/gutscore-rs-<uid>/<hash>.sock    the embedded server's socket (0700 folder)
@@ -163,9 +163,15 @@ class CaseFolder:
     def logs(self) -> Path:
         return self.root / "logs"
 
-    def provisioner_record(self, host: str) -> Path:
-        """Which process serves the case on a host."""
-        return self.root / f"provisioner-{host}.json"
+    @property
+    def start_lock(self) -> Path:
+        """Held while the case is brought up or taken down."""
+        return self.root / "start.lock"
+
+    @property
+    def provisioners(self) -> Path:
+        """One record per provisioner process."""
+        return self.root / "provisioners"
 
     def log(self, stem: str) -> Path:
         """A log file."""
@@ -191,7 +197,7 @@ class CaseFolder:
 
     def create(self) -> None:
         """Make the folders."""
-        for folder in (self.root.parent, self.root, self.logs, self.server_dir):
+        for folder in (self.root.parent, self.root, self.logs, self.server_dir, self.provisioners):
             private_folder(folder)
 
     def remove(self) -> None:

@@ -124,7 +124,8 @@ def _mark_of(pid: int) -> str | None:
         found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), None)
         return os.fsdecode(found[len(start):]) if found is not None else None
     try:
-        return psutil.Process(pid).environ().get(MARK)
+        mark = psutil.Process(pid).environ().get(MARK)
+        return str(mark) if mark is not None else None
     except (psutil.Error, OSError):
         return None
 

@@ -15,7 +15,7 @@ from gutscore_rs.errors import ConfigError, ReleaseError
 from gutscore_rs.lifecycle import release_all
 from gutscore_rs.manager import ResourceManager
 from gutscore_rs.overview import Overview
-from gutscore_rs.resource_set import ResourceSetSlurm
+from gutscore_rs.resource_set import ResourceSetBaseclass, ResourceSetSlurm
 from gutscore_rs.settings import Settings
 
 
@@ -90,11 +90,11 @@ def script(case: Path, wgroup_id: int, json_: bool) -> None:
     config = load(case)
     if not 0 <= wgroup_id < len(config.groups):
         raise ConfigError(f"{case} describes resource sets 0 to {len(config.groups) - 1}; there is no {wgroup_id}.")
-    description = config.groups[wgroup_id]
-    if description.backend != "slurm":
-        raise ConfigError(f"Resource set {wgroup_id} of {case} has the backend {description.backend!r}; only Slurm sets "
+    resource_set = ResourceSetBaseclass.from_description(wgroup_id, config.groups[wgroup_id])
+    if not isinstance(resource_set, ResourceSetSlurm):
+        raise ConfigError(f"Resource set {wgroup_id} of {case} has the backend {resource_set.backend!r}; only Slurm sets "
                           'have a batch script. Set backend = "slurm" in [resource].')
-    text = ResourceSetSlurm.from_description(wgroup_id, description).job_script()
+    text = resource_set.job_script()
     if json_:
         print_json({"schema": 1, "case": config.name, "resource_set": wgroup_id, "script": text})
     else:

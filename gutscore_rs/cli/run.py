@@ -23,7 +23,7 @@ from gutscore_rs.driver import load_driver, output_folder
 from gutscore_rs.durations import format_duration
 from gutscore_rs.errors import ConfigError, GutscoreError, ReleaseError
 from gutscore_rs.identity import this_host, this_process
-from gutscore_rs.lifecycle import Services, release_all, start_services, stop_provisioner, stop_services
+from gutscore_rs.lifecycle import Services, release_all, start_services, stop_provisioners, stop_services
 from gutscore_rs.manager import ResourceManager
 from gutscore_rs.overview import Overview
 from gutscore_rs.paths import StateFolder
@@ -186,7 +186,7 @@ class _Run:
         if services.started_server:
             stop_services(case, remove=not self._keep)
         elif services.started_provisioner:
-            stop_provisioner(case)
+            stop_provisioners(case)
             case.close()
         else:
             case.close()

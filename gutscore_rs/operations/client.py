@@ -85,10 +85,9 @@ class OperationsClient:
             return None
         changed = self.store.sets.transition(record, State.RELEASING, why, expected=OPEN - {State.RELEASING},
                                              check_version=False, attempts=0, next_try_at=0)
-        record = changed or self.store.sets.get(wgroup_id)
-        if record is not None and record.state is State.RELEASING:
-            ring(self.store, self._access, "release", record)
-        return record
+        if changed is not None:
+            ring(self.store, self._access, "release", changed)
+        return changed or self.store.sets.get(wgroup_id)
 
     def release(self, wgroup_id: int, timeout: float = 60.0, *, progress: Callable[[], None] | None = None) -> None:
         """End a set's workers, and come back when the operating system or scheduler says that they are gone.

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from gutscore_rs.errors import RequestError
+from gutscore_rs.case import open_config
+from gutscore_rs.config import from_mapping
+from gutscore_rs.errors import AccessError, RequestError
+from gutscore_rs.identity import this_process
+from gutscore_rs.settings import Settings
 
 
 class Registry(Protocol):
@@ -42,12 +46,12 @@ def registry_for(config: Mapping[Any, Any]) -> Registry:
     """The running case that a top-level configuration names.
 
     Raises:
+        ConfigError: The configuration is wrong.
         RequestError: No such case runs.
     """
-    section = config.get("case")
-    name = section.get("name") if isinstance(section, Mapping) else None
-    raise RequestError(
-        f"There is no running case {name!r} to hold the resource set; start one with `gutscore-rs up`."
-        if name
-        else "There is no running case to hold the resource set; start one with `gutscore-rs up`."
-    )
+    checked = from_mapping(config)
+    try:
+        case = open_config(checked, Settings.from_environment())
+    except AccessError as error:
+        raise RequestError(str(error)) from error
+    return case.operations(this_process(case.host))

@@ -175,7 +175,7 @@ class Jobs:
             pipeline = self._client.pipeline(transaction=False)
             for name, fields in workers.items():
                 key = self.keys.worker(name)
-                pipeline.hset(key, mapping=dict(fields) | {"queues": ",".join(queues), "last_heartbeat": rq_time()})
+                pipeline.hset(key, mapping=dict[Any, Any](fields) | {"queues": ",".join(queues), "last_heartbeat": rq_time()})
                 pipeline.expire(key, WORKER_TTL)
                 pipeline.sadd(self.keys.workers, key)
                 for queue in queues:

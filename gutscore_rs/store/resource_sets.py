@@ -145,7 +145,7 @@ class ResourceSets:
         """Set fields that are no state (pending reason, next try) of a set that exists."""
         with translated(self._where):
             if self._client.exists(self._keys.resource_set(wgroup_id)):
-                self._client.hset(self._keys.resource_set(wgroup_id), mapping=dict(fields))
+                self._client.hset(self._keys.resource_set(wgroup_id), mapping=dict[Any, Any](fields))
 
     def attach(self, wgroup_id: int, *, generation: int, token: str, node: str, nonce: str,
                identity: ProcessIdentity) -> Attachment | str:

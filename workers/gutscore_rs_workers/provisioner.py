@@ -285,14 +285,18 @@ def main(argv: list[str] | None = None) -> int:
         store = Store.open(access, name="provisioner", timeout=5.0, retries=1)
         for warning in store.inspect().warnings:
             log.warning("%s", warning)
-        write_private(folder.provisioner_record(host), json.dumps(this_process(host).to_dict()).encode())
+        record = folder.provisioners / f"{host}-{os.getpid()}.json"
+        write_private(record, json.dumps(this_process(host).to_dict()).encode())
     except StoreError as error:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_UNAVAILABLE
     except GutscoreError as error:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_CONFIG
-    return Provisioner(Site(store, access, host, folder), owner=owner, guard_server=arguments.guard_server).run()
+    try:
+        return Provisioner(Site(store, access, host, folder), owner=owner, guard_server=arguments.guard_server).run()
+    finally:
+        record.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
