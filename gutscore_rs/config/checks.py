@@ -107,7 +107,10 @@ def table(value: object) -> Mapping[Any, Any]:
 
 def path(value: object) -> Path:
     """A path, relative ones as they stand; ``~`` is the home folder."""
-    return Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    try:
+        return Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"names a home folder that is not known ({error})") from error
 
 
 def finite(value: object) -> bool:

@@ -79,6 +79,13 @@ def _command(value: object) -> str:
     return line
 
 
+def _folder(value: object) -> str:
+    folder = checks.text(value)
+    if folder.startswith("~"):
+        raise ValueError("must not begin with '~', which is another folder on another host; write it out")
+    return folder
+
+
 def _number_or(check: Any) -> Any:
     """Text of a form, or a bare whole number that stands for it."""
     return lambda value: check(
@@ -127,7 +134,7 @@ class Description(BaseModel):
     drain_timeout: Annotated[float, PlainValidator(checks.seconds(0, DAY))] = 5.0
     max_restarts: Annotated[int, PlainValidator(checks.whole(0, 1000))] = 5
     env: Annotated[dict[str, str], PlainValidator(_environment)] = {}
-    path: Annotated[tuple[str, ...], PlainValidator(checks.items(checks.text))] = ()
+    path: Annotated[tuple[str, ...], PlainValidator(checks.items(_folder))] = ()
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

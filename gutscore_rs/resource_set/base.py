@@ -215,7 +215,7 @@ class ResourceSetBaseclass(ABC):
             raise ResourceSetError(f"{process.name} is in resource set {self._wgroup_id} already.")
         if len(self._workers) >= self._nworkers:
             raise ResourceSetError(
-                f"Resource set {self._wgroup_id} is full: all its {self._nworkers} workers run. End one first, "
+                f"Resource set {self._wgroup_id} is full: its {self._nworkers} workers all run. End one, "
                 "or raise nworkers."
             )
         pid = own_processes.start(process)

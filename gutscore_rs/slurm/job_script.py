@@ -35,7 +35,7 @@ _MAX_TOKEN = 128
 
 # bash runs a trap only between commands, so the step runs in the background and the shell waits; a signal
 # ends the wait early (hence the loop). TERM is passed on as USR1 as well: srun itself answers TERM by killing
-# the step at once.
+# the step at once (seen with 22.05.8, "forcing job termination").
 _BODY = """\
 _step=
 _stop=

@@ -25,7 +25,7 @@ _common = {
     "env": st.dictionaries(
         _words.filter(lambda word: not word[0].isdigit() and not word.startswith("SLURM")), _lines, max_size=3
     ),
-    "path": st.lists(_lines, max_size=3),
+    "path": st.lists(_lines.filter(lambda line: not line.startswith("~")), max_size=3),
 }
 _slurm = {
     "partition": _words, "account": _words, "qos": _words, "cluster": _words,
