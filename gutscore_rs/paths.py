@@ -229,6 +229,7 @@ class StateFolder:
         """
         root = settings.state_dir or platformdirs.user_state_path("gutscore_rs")
         runtime = settings.runtime_dir
+        # A login manager's folder may be gone (ssh, sudo, batch jobs): then the temp folder serves.
         usable = runtime if runtime is not None and runtime.is_dir() and os.access(runtime, os.W_OK) else None
         return cls(private_folder(root.absolute()), usable)
 

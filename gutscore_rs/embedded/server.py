@@ -64,7 +64,7 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
         if record is not None:
             return record
         _refuse_foreign(folder, host)
-        socket = folder.socket
+        socket = _socket_of_last_life(folder) or folder.socket
         private_folder(socket.parent)
         socket.unlink(missing_ok=True)
         log = folder.server_dir / "server.log"
@@ -81,6 +81,14 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
             "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind,
         }).encode())
         return record
+
+
+def _socket_of_last_life(folder: CaseFolder) -> Path | None:
+    """Where the processes of the case expect the server: they outlived it, and look for it there."""
+    record = _read(folder)
+    if record is None or not Path(record.socket).parent.is_dir():
+        return None
+    return Path(record.socket)
 
 
 def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password: str | None) -> str:
