@@ -93,7 +93,7 @@ def this_host(settings: Settings, state_root: Path) -> str:
             pass
         finally:
             draft.unlink()
-        return _UNSAFE.sub("-", file.read_text().strip()) or short
+        return _UNSAFE.sub("-", file.read_text(errors="replace").strip()) or short
     except OSError as error:
         raise StateFolderError(
             f"The name of this host cannot be kept in {file}: {error}. Set GUTSCORE_RS_HOST, or GUTSCORE_RS_STATE_DIR."

@@ -21,6 +21,7 @@ if sys.platform != "linux":
 # Whatever a launch starts inherits this variable; so its offspring is found wherever it went.
 MARK = "GUTSCORE_RS_MARK"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_MOST_LISTINGS = 1000
 
 
 def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> int:
@@ -45,10 +46,11 @@ def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cw
 
 def send_signal(identity: ProcessIdentity, signum: int) -> bool:
     """Signal a process; False when it is gone. A reused pid is never hit where there are pidfds (pidfd_open(2))."""
+    # First here: the pid may have become that of a thread, of which pidfd_open(2) makes another error each kernel.
+    if not is_alive(identity):
+        return False
     try:
         if not hasattr(os, "pidfd_open"):
-            if not is_alive(identity):
-                return False
             os.kill(identity.pid, signum)
             return True
         descriptor = os.pidfd_open(identity.pid)
@@ -83,7 +85,7 @@ def wait_gone(identities: Iterable[ProcessIdentity], timeout: float) -> list[Pro
 
 def _wait_for_one(identity: ProcessIdentity, seconds: float) -> None:
     if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(identity.pid)
             try:
                 poll = select.poll()
@@ -104,7 +106,8 @@ def stop(identity: ProcessIdentity, *, grace: float, kill_wait: float = 5.0) -> 
         if wait_gone([identity], grace):
             send_signal(identity, signal.SIGKILL)
             wait_gone([identity], kill_wait)
-    _reap(identity.pid)
+    if (stat := process_stat(identity.pid)) and stat[2] == identity.start_ticks:
+        _reap(identity.pid)
     return not is_alive(identity)
 
 
@@ -115,50 +118,72 @@ def _pids() -> list[int]:
 
 
 def _mark_of(pid: int) -> str | None:
+    """The mark that a process was started with; "" when it has none, None when its environment cannot be seen (now)."""
     if sys.platform == "linux":
         try:
             # surrogateescape: a foreign environment may hold any bytes.
             block = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
-            return None
+            return ""
         start = f"{MARK}=".encode()
-        found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), None)
-        return os.fsdecode(found[len(start):]) if found is not None else None
+        found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
+        # Empty in a kernel thread, a zombie, and for a moment in a process that executes another program.
+        return os.fsdecode(found[len(start):]) if block else None
     try:
-        return psutil.Process(pid).environ().get(MARK)
+        return psutil.Process(pid).environ().get(MARK, "")
     except (psutil.Error, OSError):
-        return None
+        return ""
+
+
+def _is_living(pid: int) -> bool:
+    stat = process_stat(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[int]:
+    """Look until a listing shows nobody new: one look misses what forks and exits faster than /proc is read."""
+    found: list[int] = []
+    judged, unseen = {os.getpid()}, set[int]()
+    for _ in range(_MOST_LISTINGS):
+        fresh = [pid for pid in _pids() if pid not in judged]
+        for pid in fresh:
+            mark = _mark_of(pid)
+            if mark is None and pid not in unseen and _is_living(pid):
+                unseen.add(pid)
+                continue
+            judged.add(pid)
+            if mark and (mark.startswith(value) if prefix else mark == value) and _is_living(pid):
+                found.append(pid)
+                if stop_them:
+                    _kill(pid, signal.SIGSTOP)
+        if not fresh:
+            break
+    return found
+
+
+def _kill(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)
 
 
 def marked_processes(value: str, *, prefix: bool = False) -> list[int]:
     """Living processes, other than this one, that were started with the mark (or one that starts with it)."""
-    found = []
-    for pid in _pids():
-        mark = _mark_of(pid) if pid != os.getpid() else None
-        if mark is not None and (mark.startswith(value) if prefix else mark == value):
-            stat = process_stat(pid)
-            if stat is not None and stat[0] not in "ZX":
-                found.append(pid)
-    return found
+    return _find_marked(value, prefix=prefix)
 
 
 def kill_marked(value: str, *, prefix: bool = False, timeout: float = 5.0) -> list[int]:
     """Kill every process with the mark, whatever session it went to; those that survive.
 
-    In rounds, each stopping all before it kills: a process that forks faster than it is found must lose.
+    Each is stopped as soon as it is seen and all are killed after that: a process that forks faster than it is
+    found must lose.
     """
     ends = time.monotonic() + timeout
-    found = marked_processes(value, prefix=prefix)
-    while found and time.monotonic() < ends:
-        for signum in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signum)
+    while (found := _find_marked(value, prefix=prefix, stop_them=True)) and time.monotonic() < ends:
+        for pid in found:
+            _kill(pid, signal.SIGKILL)
         for pid in found:
             _reap(pid)
-        found = marked_processes(value, prefix=prefix)
-        if found:
-            time.sleep(0.005)
+        time.sleep(0.005)
     return found
 
 
