@@ -24,8 +24,15 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MOST_LISTINGS = 1000
 
 
-def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> int:
+def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path, umask: int = -1) -> int:
     """Start a process that outlives this one: own session, no terminal, output appended to ``log`` (mode 0600).
+
+    Args:
+        argv: Program and arguments.
+        log: Where its output goes.
+        env: All of its environment.
+        cwd: Its current folder.
+        umask: Its umask(2); -1: ours.
 
     Returns:
         Its pid.
@@ -36,7 +43,8 @@ def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cw
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-                                   env=dict(env), cwd=cwd, start_new_session=True, close_fds=True)
+                                   env=dict(env), cwd=cwd, start_new_session=True, close_fds=True,
+                                   umask=umask)
     finally:
         os.close(descriptor)
     # It is watched by identity; Popen would warn about a child that nobody waited for.
@@ -66,7 +74,7 @@ def send_signal(identity: ProcessIdentity, signum: int) -> bool:
     return True
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     """Take a zombie of our own off the process table."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
@@ -107,7 +115,7 @@ def stop(identity: ProcessIdentity, *, grace: float, kill_wait: float = 5.0) -> 
             send_signal(identity, signal.SIGKILL)
             wait_gone([identity], kill_wait)
     if (stat := process_stat(identity.pid)) and stat[2] == identity.start_ticks:
-        _reap(identity.pid)
+        reap(identity.pid)
     return not is_alive(identity)
 
 
@@ -182,7 +190,7 @@ def kill_marked(value: str, *, prefix: bool = False, timeout: float = 5.0) -> li
         for pid in found:
             _kill(pid, signal.SIGKILL)
         for pid in found:
-            _reap(pid)
+            reap(pid)
         time.sleep(0.005)
     return found
 

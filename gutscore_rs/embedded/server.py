@@ -17,10 +17,11 @@ from gutscore_rs.embedded.resp import ask
 from gutscore_rs.errors import SerializationError, ServerError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
 from gutscore_rs.paths import CaseFolder, locked, private_folder, write_private
-from gutscore_rs.processes import start_detached, stop as stop_process
+from gutscore_rs.processes import reap, start_detached, stop as stop_process
 from gutscore_rs.settings import environment
 
 START_SECONDS = 30.0
+STOP_SECONDS = 10.0
 # The server needs next to nothing of the environment, and none of our secrets.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GUTSCORE_RS_MARK")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]+")
@@ -62,27 +63,42 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int =
         raise ServerError(f"A server that listens on {bind} needs a password.")
     folder.create()
     with locked(folder.lock_file, timeout=START_SECONDS):
+        log = folder.server_dir / "server.log"
         record = find(folder, host)
         if record is not None:
+            # Whoever started it may have died before it was ready.
+            _wait_ready(record, log)
             return record
         _refuse_foreign(folder, host)
         socket = folder.socket
         private_folder(socket.parent)
         socket.unlink(missing_ok=True)
-        log = folder.server_dir / "server.log"
         config = folder.server_dir / "server.conf"
         write_private(config, _configuration(folder, socket, bind, port, password).encode())
-        env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
-        try:
-            pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir)
-        except OSError as error:
-            raise ServerError(f"The embedded server cannot be started: {error}.") from error
-        identity = _wait_ready(pid, host, socket, log)
+        identity = _launch(config, folder, host, log)
         record = ServerRecord(identity, str(socket), bind, port if bind else 0)
-        write_private(folder.server_record, json.dumps({
-            "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind, "port": record.port,
-        }).encode())
+        try:
+            # On record before it is ready: two servers must never work on the same data.
+            _write(folder, record)
+            _wait_ready(record, log)
+        except BaseException:
+            if stop_process(identity, grace=STOP_SECONDS):
+                _clear(folder, record)
+            raise
         return record
+
+
+def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessIdentity:
+    env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
+    try:
+        pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir, umask=0o077)
+    except OSError as error:
+        raise ServerError(f"The embedded server cannot be started: {error}.") from error
+    identity = identify(pid, host)
+    if identity is None:
+        reap(pid)
+        raise ServerError(f"The embedded server ended at once: {_last_words(log)}")
+    return identity
 
 
 def _configuration(folder: CaseFolder, socket: Path, bind: str | None, port: int, password: str | None) -> str:
@@ -116,22 +132,25 @@ def _refuse_foreign(folder: CaseFolder, host: str) -> None:
         )
 
 
-def _wait_ready(pid: int, host: str, socket: Path, log: Path) -> ProcessIdentity:
+def _wait_ready(record: ServerRecord, log: Path) -> None:
     ends, pause = time.monotonic() + START_SECONDS, 0.002
     while time.monotonic() < ends:
-        identity = identify(pid, host)
-        if identity is None:
+        if not is_alive(record.identity):
             raise ServerError(f"The embedded server ended at once: {_last_words(log)}")
         try:
-            answer = ask(str(socket), "PING")
+            answer = ask(record.socket, "PING")
         except OSError:
             answer = ""
-        # NOAUTH: it is up and wants its password. LOADING: it still reads its data.
+        # NOAUTH: it is up and wants its password.
         if answer == "+PONG" or answer.startswith("-NOAUTH"):
-            return identity
+            return
+        if answer.startswith("-LOADING"):
+            # It reads the data of its last life, however long that takes.
+            ends = time.monotonic() + START_SECONDS
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-    raise ServerError(f"The embedded server (pid {pid}) was not ready after {START_SECONDS:.0f} s: {_last_words(log)}")
+    raise ServerError(f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: "
+                      f"{_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:
@@ -152,6 +171,18 @@ def _read(folder: CaseFolder) -> ServerRecord | None:
         return None
 
 
+def _write(folder: CaseFolder, record: ServerRecord) -> None:
+    write_private(folder.server_record, json.dumps({
+        "schema": 1, "identity": record.identity.to_dict(), "socket": record.socket, "bind": record.bind,
+        "port": record.port,
+    }).encode())
+
+
+def _clear(folder: CaseFolder, record: ServerRecord) -> None:
+    folder.server_record.unlink(missing_ok=True)
+    Path(record.socket).unlink(missing_ok=True)
+
+
 def find(folder: CaseFolder, host: str) -> ServerRecord | None:
     """The living server of a case on this host, or None."""
     record = _read(folder)
@@ -160,13 +191,12 @@ def find(folder: CaseFolder, host: str) -> ServerRecord | None:
     return record
 
 
-def stop(folder: CaseFolder, host: str, *, timeout: float = 10.0) -> bool:
+def stop(folder: CaseFolder, host: str, *, timeout: float = STOP_SECONDS) -> bool:
     """Stop the case's server on this host; its data stay. True when it is gone."""
     record = find(folder, host)
     if record is not None and not stop_process(record.identity, grace=timeout):
         return False
     stale = record or _read(folder)
     if stale is not None and stale.identity.host == host:
-        folder.server_record.unlink(missing_ok=True)
-        Path(stale.socket).unlink(missing_ok=True)
+        _clear(folder, stale)
     return True
