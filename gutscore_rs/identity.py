@@ -131,20 +131,20 @@ def pid_namespace() -> int:
 
 def process_stat(pid: int) -> tuple[str, int, int] | None:
     """State letter, session id and start time of a process, None when there is none (proc_pid_stat(5))."""
-    if sys.platform == "linux":
+    if sys.platform != "linux":
         try:
-            text = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
+            process = psutil.Process(pid)
+            state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
+            return state, os.getsid(pid), int(process.create_time() * 100)
+        except (psutil.Error, OSError):
             return None
-        # The command's name, in parentheses, may itself hold parentheses and spaces.
-        fields = text[text.rindex(b")") + 2:].split()
-        return fields[0].decode(), int(fields[3]), int(fields[19])
     try:
-        process = psutil.Process(pid)
-        state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
-        return state, os.getsid(pid), int(process.create_time() * 100)
-    except (psutil.Error, OSError):
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
         return None
+    # The command's name, in parentheses, may itself hold parentheses and spaces.
+    fields = text[text.rindex(b")") + 2:].split()
+    return fields[0].decode(), int(fields[3]), int(fields[19])
 
 
 def identify(pid: int, host: str) -> ProcessIdentity | None:

@@ -120,27 +120,27 @@ def stop(identity: ProcessIdentity, *, grace: float, kill_wait: float = 5.0) -> 
 
 
 def _pids() -> list[int]:
-    if sys.platform == "linux":
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return list(psutil.pids())
+    if sys.platform != "linux":
+        return list(psutil.pids())
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _mark_of(pid: int) -> str | None:
     """The mark that a process was started with; "" when it has none, None when its environment cannot be seen (now)."""
-    if sys.platform == "linux":
+    if sys.platform != "linux":
         try:
-            # surrogateescape: a foreign environment may hold any bytes.
-            block = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
+            return psutil.Process(pid).environ().get(MARK, "")
+        except (psutil.Error, OSError):
             return ""
-        start = f"{MARK}=".encode()
-        found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
-        # Empty in a kernel thread, a zombie, and for a moment in a process that executes another program.
-        return os.fsdecode(found[len(start):]) if block else None
     try:
-        return psutil.Process(pid).environ().get(MARK, "")
-    except (psutil.Error, OSError):
+        # surrogateescape: a foreign environment may hold any bytes.
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
         return ""
+    start = f"{MARK}=".encode()
+    found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
+    # Empty in a kernel thread, a zombie, and for a moment in a process that executes another program.
+    return os.fsdecode(found[len(start):]) if block else None
 
 
 def _is_living(pid: int) -> bool:

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from gutscore_rs.store.connection import translated
 
 ScriptName = Literal[
-    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "lease", "leave", "live",
+    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "forget", "lease", "leave", "live",
     "provisioner_beat", "register", "release_lease", "request", "restore", "return_job", "transition",
 ]
 Argument = str | bytes | int | float
