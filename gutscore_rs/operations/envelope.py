@@ -110,5 +110,5 @@ def _decode(body: bytes, job_id: str) -> Operation:
             version=int(fields["version"]), issued=float(fields["issued"]), expires=float(fields["expires"]),
             nonce=str(fields["nonce"]),
         )
-    except (SerializationError, KeyError, TypeError, ValueError) as error:
+    except (SerializationError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise OperationRefusedError(f"The operation in job {job_id} is garbled: {error!r}; it is refused.") from error

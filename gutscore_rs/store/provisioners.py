@@ -8,7 +8,7 @@ import redis
 
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
-from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack
+from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack, text_of
 from gutscore_rs.store.scripts import Scripts
 
 PROVISIONER_LEASE = 12.0
@@ -46,7 +46,7 @@ class Provisioners:
             return []
         with translated(self._where):
             rows: Any = self._client.hmget(self._keys.provisioner_info, members)
-        return [decode_provisioner(member.decode(), packed)
+        return [decode_provisioner(text_of(member), packed)
                 for member, packed in zip(members, rows, strict=True) if packed]
 
     def serving(self, server: str) -> list[ProvisionerRecord]:

@@ -20,6 +20,7 @@ from gutscore_rs.store.records import (
     decode_launcher,
     decode_resource_set,
     pack,
+    text_of,
 )
 from gutscore_rs.store.scripts import Scripts
 
@@ -194,7 +195,7 @@ class ResourceSets:
         """The launchers that hold a node of the set."""
         with translated(self._keys.launchers(wgroup_id)):
             raw: Any = self._client.hgetall(self._keys.launchers(wgroup_id))
-        return [decode_launcher(node.decode(), value) for node, value in raw.items()]
+        return [decode_launcher(text_of(node), value) for node, value in raw.items()]
 
     def forget(self, wgroup_id: int) -> None:
         """Remove an ended set for good; a tombstone keeps a late launcher from bringing it back.
