@@ -19,6 +19,8 @@ if live > 0 then
 end
 local generation = tonumber(known[3] or '0') + 1
 local version = tonumber(known[4] or '0') + 1
+-- A full server refuses a script only at its first write, and only one that needs memory (not DEL).
+redis.call('HSET', KEYS[1], 'schema', '1')
 redis.call('DEL', KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('HSET', KEYS[1], 'schema', '1', 'state', 'requested', 'request_nonce', ARGV[3], 'generation', generation, 'version', version,
