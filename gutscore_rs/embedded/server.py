@@ -17,7 +17,8 @@ from gutscore_rs.embedded.resp import ask
 from gutscore_rs.errors import SerializationError, ServerError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
 from gutscore_rs.paths import CaseFolder, locked, private_folder, write_private
-from gutscore_rs.processes import reap, start_detached, stop as stop_process
+from gutscore_rs.processes import reap, start_detached
+from gutscore_rs.processes import stop as stop_process
 from gutscore_rs.settings import environment
 
 START_SECONDS = 30.0

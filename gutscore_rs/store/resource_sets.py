@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
 import redis
 
-from gutscore_rs.errors import StateConflictError
+from gutscore_rs.errors import GutscoreError, StateConflictError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
@@ -57,8 +57,16 @@ class ResourceSets:
             raw: Any = self._client.hgetall(self._keys.resource_set(wgroup_id))
         return decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)) if raw else None
 
-    def all(self) -> list[ResourceSetRecord]:
-        """All sets whose hash still stands, in two round trips."""
+    def all(self, *, unreadable: Callable[[GutscoreError], None] | None = None) -> list[ResourceSetRecord]:
+        """All sets whose hash still stands, in two round trips.
+
+        Args:
+            unreadable: Takes the error of a set that cannot be read; without it the first one is raised.
+
+        Raises:
+            SerializationError: A set's hash is garbage.
+            StoreError: A set's key is none of ours.
+        """
         ids = self.ids()
         with translated(self._where):
             pipeline = self._client.pipeline(transaction=False)
@@ -67,12 +75,24 @@ class ResourceSets:
             rows = pipeline.execute(raise_on_error=False)
         found = []
         for wgroup_id, raw in zip(ids, rows, strict=True):
-            if isinstance(raw, Exception):
-                with translated(self._keys.resource_set(wgroup_id)):
-                    raise raw
-            if raw:
-                found.append(decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)))
+            try:
+                record = self._decoded(wgroup_id, raw)
+            except StoreUnavailableError:
+                raise
+            except GutscoreError as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+            else:
+                found += [record] if record else []
         return found
+
+    def _decoded(self, wgroup_id: int, reply: Any) -> ResourceSetRecord | None:
+        key = self._keys.resource_set(wgroup_id)
+        if isinstance(reply, Exception):
+            with translated(key):
+                raise reply
+        return decode_resource_set(wgroup_id, reply, key) if reply else None
 
     def request(self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None,
                 timeout: float) -> tuple[int, int]:

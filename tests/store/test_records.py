@@ -6,7 +6,8 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gutscore_rs.errors import SerializationError
 from gutscore_rs.identity import ProcessIdentity

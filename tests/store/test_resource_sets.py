@@ -317,6 +317,18 @@ def test_a_note_is_made_only_on_a_set_that_exists(store: Store) -> None:
     assert not store.client.exists(store.keys.resource_set(5))
 
 
+def test_one_set_of_garbage_need_not_hide_the_others(store: Store) -> None:
+    for wgroup_id in range(4):
+        requested(store, wgroup_id)
+    store.client.hset(store.keys.resource_set(1), "nworkers", "many")
+    store.client.set(store.keys.resource_set(2), "a string")
+    errors: list[Exception] = []
+    assert [record.wgroup_id for record in store.sets.all(unreadable=errors.append)] == [0, 3]
+    assert ["resource_set:1" in str(errors[0]), "resource_set:2" in str(errors[1])] == [True, True]
+    with pytest.raises(SerializationError, match="'nworkers'"):
+        store.sets.all()
+
+
 def test_a_key_of_another_type_is_an_error_that_names_it(store: Store) -> None:
     requested(store)
     store.client.set(store.keys.resource_set(0), "a string")

@@ -36,9 +36,8 @@ def test_registering_again_changes_nothing(store: Store) -> None:
 
 def test_the_records_say_who_they_are(store: Store) -> None:
     expected = registered(store)
-    found = store.workers.alive([0])
-    assert sorted(found, key=lambda one: one.index) == expected
-    assert store.workers.registered(0, NODE) == found
+    for found in (store.workers.alive([0]), store.workers.registered(0, NODE)):
+        assert sorted(found, key=lambda one: one.index) == expected
     assert store.workers.registered(0, "another") == []
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import rq
-from gutscore_rs_workers import rq_bridge
-from gutscore_rs_workers.rq_bridge import JobBooks, move_due_jobs
 from rq import Queue, Retry, Worker
 from rq.callbacks import execute_failure_callback
 from rq.defaults import DEFAULT_RESULT_TTL, DEFAULT_WORKER_TTL
@@ -30,6 +28,8 @@ from support import jobs as tasks
 
 from gutscore_rs.store import RqKeys, Store
 from gutscore_rs.store.jobs import DEFAULT_TIMEOUT, WORKER_TTL, rq_time
+from gutscore_rs_workers import rq_bridge
+from gutscore_rs_workers.rq_bridge import JobBooks, move_due_jobs
 
 KEYS = RqKeys()
 

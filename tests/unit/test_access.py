@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gutscore_rs.access import Access, read_access, write_access
 from gutscore_rs.errors import AccessError, ConfigError

@@ -12,12 +12,21 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from support.waiting import wait_until
 
 from gutscore_rs import identity
 from gutscore_rs.errors import SerializationError, StateFolderError
-from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, process_stat, this_host, this_process
+from gutscore_rs.identity import (
+    ProcessIdentity,
+    identify,
+    is_alive,
+    is_here,
+    process_stat,
+    this_host,
+    this_process,
+)
 from gutscore_rs.settings import Settings
 
 HERE = Settings()

@@ -12,13 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gutscore_rs_workers import shared_memory
-from gutscore_rs_workers.affinity import available_gpus, gpu_environment, share, thread_environment
-from gutscore_rs_workers.allocation import Grant, Wish, allocate
-from gutscore_rs_workers.children import Child
-from gutscore_rs_workers.crew import Crew
-from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
-from gutscore_rs_workers.worker import Worker, WorkerContext
 from rq import Queue
 from support import jobs as tasks
 from support.servers import Server
@@ -27,6 +20,13 @@ from gutscore_rs.access import Access
 from gutscore_rs.errors import CapacityError
 from gutscore_rs.identity import identify, this_process
 from gutscore_rs.store import Store
+from gutscore_rs_workers import shared_memory
+from gutscore_rs_workers.affinity import available_gpus, gpu_environment, share, thread_environment
+from gutscore_rs_workers.allocation import Grant, Wish, allocate
+from gutscore_rs_workers.children import Child
+from gutscore_rs_workers.crew import Crew
+from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
+from gutscore_rs_workers.worker import Worker, WorkerContext
 
 ME = this_process("host")
 OLD, NEW = Cursor("a" * 32, 1.5, endless=False), Cursor("b" * 32, 2.5, endless=True)

@@ -22,7 +22,13 @@ from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
 from gutscore_rs.store.connection import translated
-from gutscore_rs_workers.rq_bridge import DEFAULT_FAILURE_TTL, JobBooks, exception_info, result_ttl, wants_another_run
+from gutscore_rs_workers.rq_bridge import (
+    DEFAULT_FAILURE_TTL,
+    JobBooks,
+    exception_info,
+    result_ttl,
+    wants_another_run,
+)
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)

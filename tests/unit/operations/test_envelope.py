@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gutscore_rs.access import Access
 from gutscore_rs.errors import OperationRefusedError
