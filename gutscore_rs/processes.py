@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -21,6 +22,8 @@ if sys.platform != "linux":
 # Whatever a launch starts inherits this variable; so its offspring is found wherever it went.
 MARK = "GUTSCORE_RS_MARK"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+# The last two: the pid is now that of a thread of another process, which kernels tell in different ways.
+_NOBODY = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
 _MOST_LISTINGS = 1000
 
 
@@ -54,11 +57,10 @@ def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cw
 
 def send_signal(identity: ProcessIdentity, signum: int) -> bool:
     """Signal a process; False when it is gone. A reused pid is never hit where there are pidfds (pidfd_open(2))."""
-    # First here: the pid may have become that of a thread, of which pidfd_open(2) makes another error each kernel.
-    if not is_alive(identity):
-        return False
     try:
         if not hasattr(os, "pidfd_open"):
+            if not is_alive(identity):
+                return False
             os.kill(identity.pid, signum)
             return True
         descriptor = os.pidfd_open(identity.pid)
@@ -69,8 +71,10 @@ def send_signal(identity: ProcessIdentity, signum: int) -> bool:
             signal.pidfd_send_signal(descriptor, signum)
         finally:
             os.close(descriptor)
-    except ProcessLookupError:
-        return False
+    except OSError as error:
+        if error.errno in _NOBODY:
+            return False
+        raise
     return True
 
 

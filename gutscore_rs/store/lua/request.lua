@@ -23,7 +23,8 @@ local version = tonumber(known[4] or '0') + 1
 redis.call('HSET', KEYS[1], 'schema', '1')
 redis.call('DEL', KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-redis.call('HSET', KEYS[1], 'schema', '1', 'state', 'requested', 'request_nonce', ARGV[3], 'generation', generation, 'version', version,
+redis.call('HSET', KEYS[1], 'schema', '1', 'state', 'requested', 'request_nonce', ARGV[3],
+  'generation', generation, 'version', version,
   'requested_at', text(at), 'changed_at', text(at), 'expires_at', text(at + tonumber(ARGV[2])),
   'attempts', '0', 'launches', '0', 'peak_active', '0', 'error', '', 'pending_reason', '')
 redis.call('ZADD', KEYS[2], text(at), ARGV[1])
