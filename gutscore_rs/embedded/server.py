@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.embedded.binary import server_binary
-from gutscore_rs.embedded.resp import ask
+from gutscore_rs.embedded.resp import ask, listener_pid
 from gutscore_rs.errors import SerializationError, ServerError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
 from gutscore_rs.paths import CaseFolder, locked, private_folder, write_private
@@ -73,6 +73,7 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int =
         _refuse_foreign(folder, host)
         socket = folder.socket
         private_folder(socket.parent)
+        _end_unrecorded(socket, host)
         socket.unlink(missing_ok=True)
         config = folder.server_dir / "server.conf"
         write_private(config, _configuration(folder, socket, bind, port, password).encode())
@@ -87,6 +88,17 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, port: int =
                 _clear(folder, record)
             raise
         return record
+
+
+def _end_unrecorded(socket: Path, host: str) -> None:
+    """A server without a record still has our socket (its case's folder was removed): two must never be at work."""
+    pid = listener_pid(str(socket))
+    if pid is None:
+        return
+    identity = identify(pid, host) if pid else None
+    if identity is None or not stop_process(identity, grace=STOP_SECONDS):
+        raise ServerError(f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then "
+                          "try again.")
 
 
 def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessIdentity:

@@ -290,6 +290,27 @@ def test_a_starter_that_is_killed_leaves_a_server_that_is_found(folder: CaseFold
         assert redis_.ping()
 
 
+def test_a_server_that_lost_its_record_is_ended_before_another_works_on_its_data(folder: CaseFolder) -> None:
+    lost = embedded.start(folder, HOST)
+    with client(folder) as redis_:
+        redis_.set("key", "value")
+    folder.server_record.unlink()
+    record = embedded.start(folder, HOST)
+    assert not is_alive(lost.identity)
+    assert pids_on(folder) == [record.identity.pid]
+    with client(folder) as redis_:
+        assert redis_.get("key") == b"value"
+
+
+def test_a_dead_socket_file_is_in_nobodys_way(folder: CaseFolder) -> None:
+    record = embedded.start(folder, HOST)
+    os.kill(record.identity.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(record.identity), what="the server is dead")
+    assert folder.socket.exists()
+    folder.server_record.unlink()
+    assert is_alive(embedded.start(folder, HOST).identity)
+
+
 def test_no_server_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "/nowhere")
