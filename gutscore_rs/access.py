@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from gutscore_rs.errors import AccessError, ConfigError
-from gutscore_rs.paths import write_private
+from gutscore_rs.paths import check_case_name, write_private
 
 SCHEMA = 1
+KEY_BYTES = 32
+_KEY_ID = re.compile(r"[0-9a-f]{16}")
 SCHEMES = ("redis", "rediss", "unix")
 _FIELDS = ("case", "url", "socket", "username", "password", "key_id")
 
@@ -53,7 +56,7 @@ class Access:
         if url is not None:
             url, url_user, url_password = _split(url)
             username, password = username or url_user, password or url_password
-        return cls(case, url, socket, username, password, secrets.token_bytes(32), secrets.token_hex(8))
+        return cls(case, url, socket, username, password, secrets.token_bytes(KEY_BYTES), secrets.token_hex(8))
 
 
 def _split(url: str) -> tuple[str, str | None, str | None]:
@@ -69,8 +72,12 @@ def _split(url: str) -> tuple[str, str | None, str | None]:
         )
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}{query}", parts.username, parts.password
+    # redis-py takes credentials from the query too.
+    options = dict(parse_qsl(parts.query))
+    user = options.pop("username", None) or unquote(parts.username or "") or None
+    password = options.pop("password", None) or unquote(parts.password or "") or None
+    query = f"?{urlencode(options)}" if options else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}{query}", user, password
 
 
 def write_access(path: Path, access: Access) -> None:
@@ -98,16 +105,22 @@ def read_access(path: Path) -> Access:
         raise AccessError(f"The access file {path} belongs to user {status.st_uid}, not to us; it is not trusted.")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise AccessError(f"The access file {path} is open to others; it holds a key. Run `chmod 600 {path}`.")
+    garbled = (f"The access file {path} is garbled. End the case with `gutscore-rs down`, remove the file, and start the "
+               "case again.")
     try:
         data = json.loads(raw)
         if data["schema"] != SCHEMA:
             raise AccessError(f"The access file {path} has schema {data['schema']!r}; this version reads {SCHEMA}.")
         access = Access(**{name: data[name] for name in _FIELDS}, signing_key=bytes.fromhex(data["signing_key"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise AccessError(f"The access file {path} is garbled ({error!r}). End the case with `gutscore-rs down`, remove "
-                          "the file, and start the case again.") from error
-    texts = (access.case, access.url or "", access.socket or "", access.username or "", access.password or "", access.key_id)
-    if not all(isinstance(text, str) for text in texts) or len(access.key_id) != 16 or (  # noqa: PLR2004
-            access.url is None) == (access.socket is None):
-        raise AccessError(f"The access file {path} is garbled: a field has another type or is missing.")
+        check_case_name(access.case)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AccessError(garbled) from error
+    if not _is_plausible(access):
+        raise AccessError(garbled)
     return access
+
+
+def _is_plausible(access: Access) -> bool:
+    texts = (access.url or "", access.socket or "", access.username or "", access.password or "", access.key_id)
+    return (all(isinstance(text, str) for text in texts) and _KEY_ID.fullmatch(access.key_id) is not None
+            and len(access.signing_key) == KEY_BYTES and (access.url is None) != (access.socket is None))

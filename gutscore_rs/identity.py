@@ -22,10 +22,7 @@ from typing import Any
 from gutscore_rs.errors import SerializationError, StateFolderError
 from gutscore_rs.settings import Settings
 
-# A variable, so that a type checker looks at both branches.
-LINUX: bool = sys.platform.startswith("linux")
-
-if not LINUX:
+if sys.platform != "linux":
     import psutil
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -96,7 +93,7 @@ def this_host(settings: Settings, state_root: Path) -> str:
             pass
         finally:
             draft.unlink()
-        return _UNSAFE.sub("-", file.read_text().strip()) or short
+        return _UNSAFE.sub("-", file.read_text(errors="replace").strip()) or short
     except OSError as error:
         raise StateFolderError(
             f"The name of this host cannot be kept in {file}: {error}. Set GUTSCORE_RS_HOST, or GUTSCORE_RS_STATE_DIR."
@@ -118,7 +115,7 @@ def _machine_id() -> str:
 @cache
 def boot_id() -> str:
     """Names this boot of the host (random(4): boot_id; macOS: the boot time)."""
-    if LINUX:
+    if sys.platform == "linux":
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     out = subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=False).stdout
     return hashlib.blake2b(out.encode(), digest_size=8).hexdigest()
@@ -134,20 +131,20 @@ def pid_namespace() -> int:
 
 def process_stat(pid: int) -> tuple[str, int, int] | None:
     """State letter, session id and start time of a process, None when there is none (proc_pid_stat(5))."""
-    if LINUX:
+    if sys.platform != "linux":
         try:
-            text = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
+            process = psutil.Process(pid)
+            state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
+            return state, os.getsid(pid), int(process.create_time() * 100)
+        except (psutil.Error, OSError):
             return None
-        # The command's name, in parentheses, may itself hold parentheses and spaces.
-        fields = text[text.rindex(b")") + 2:].split()
-        return fields[0].decode(), int(fields[3]), int(fields[19])
     try:
-        process = psutil.Process(pid)
-        state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
-        return state, os.getsid(pid), int(process.create_time() * 100)
-    except (psutil.Error, OSError):
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
         return None
+    # The command's name, in parentheses, may itself hold parentheses and spaces.
+    fields = text[text.rindex(b")") + 2:].split()
+    return fields[0].decode(), int(fields[3]), int(fields[19])
 
 
 def identify(pid: int, host: str) -> ProcessIdentity | None:

@@ -63,14 +63,15 @@ def private_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat() if path.is_symlink() else path.stat()
+        # A link must be ours, and so must what it leads to.
+        owners = {path.lstat().st_uid, path.stat().st_uid} - {os.geteuid()}
     except FileExistsError as error:
         raise StateFolderError(f"{path} is a file where a folder is needed. Move it away.") from error
     except OSError as error:
         raise StateFolderError(f"The folder {path} cannot be made: {error}. Set GUTSCORE_RS_STATE_DIR to a folder that "
                                "can be written.") from error
-    if status.st_uid != os.geteuid():
-        raise StateFolderError(f"{path} belongs to user {status.st_uid}, not to us (user {os.geteuid()}); it is not "
+    if owners:
+        raise StateFolderError(f"{path} belongs to user {owners.pop()}, not to us (user {os.geteuid()}); it is not "
                                "trusted. Set GUTSCORE_RS_STATE_DIR or GUTSCORE_RS_RUNTIME_DIR to a folder of yours.")
     if stat.S_IMODE(path.stat().st_mode) & 0o022:
         raise StateFolderError(f"Others may write into {path}. Run `chmod go-w {path}`.")
@@ -116,12 +117,15 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError as error:
+            except BlockingIOError as error:
                 if time.monotonic() > ends:
                     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                     raise StateFolderError(f"Process {holder} holds the lock {path} for more than {timeout:.0f} s. Is "
                                            "another command at work on this case?") from error
                 time.sleep(0.02)
+            except OSError as error:
+                raise StateFolderError(f"The file system of {path} cannot lock it: {error}. Set GUTSCORE_RS_STATE_DIR "
+                                       "to a folder on one that can.") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

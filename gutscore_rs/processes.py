@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gutscore_rs.identity import LINUX, ProcessIdentity, is_alive, process_stat
+from gutscore_rs.identity import ProcessIdentity, is_alive, process_stat
 
-if not LINUX:
+if sys.platform != "linux":
     import psutil
 
 # Whatever a launch starts inherits this variable; so its offspring is found wherever it went.
 MARK = "GUTSCORE_RS_MARK"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+# The last two: the pid is now that of a thread of another process, which kernels tell in different ways.
+_NOBODY = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
+_MOST_LISTINGS = 1000
 
 
-def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> int:
+def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path, umask: int = -1) -> int:
     """Start a process that outlives this one: own session, no terminal, output appended to ``log`` (mode 0600).
+
+    Args:
+        argv: Program and arguments.
+        log: Where its output goes.
+        env: All of its environment.
+        cwd: Its current folder.
+        umask: Its umask(2); -1: ours.
 
     Returns:
         Its pid.
@@ -34,7 +46,8 @@ def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cw
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-                                   env=dict(env), cwd=cwd, start_new_session=True, close_fds=True)
+                                   env=dict(env), cwd=cwd, start_new_session=True, close_fds=True,
+                                   umask=umask)
     finally:
         os.close(descriptor)
     # It is watched by identity; Popen would warn about a child that nobody waited for.
@@ -58,12 +71,14 @@ def send_signal(identity: ProcessIdentity, signum: int) -> bool:
             signal.pidfd_send_signal(descriptor, signum)
         finally:
             os.close(descriptor)
-    except ProcessLookupError:
-        return False
+    except OSError as error:
+        if error.errno in _NOBODY:
+            return False
+        raise
     return True
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     """Take a zombie of our own off the process table."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
@@ -82,7 +97,7 @@ def wait_gone(identities: Iterable[ProcessIdentity], timeout: float) -> list[Pro
 
 def _wait_for_one(identity: ProcessIdentity, seconds: float) -> None:
     if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(identity.pid)
             try:
                 poll = select.poll()
@@ -103,62 +118,84 @@ def stop(identity: ProcessIdentity, *, grace: float, kill_wait: float = 5.0) -> 
         if wait_gone([identity], grace):
             send_signal(identity, signal.SIGKILL)
             wait_gone([identity], kill_wait)
-    _reap(identity.pid)
+    if (stat := process_stat(identity.pid)) and stat[2] == identity.start_ticks:
+        reap(identity.pid)
     return not is_alive(identity)
 
 
 def _pids() -> list[int]:
-    if LINUX:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return list(psutil.pids())
+    if sys.platform != "linux":
+        return list(psutil.pids())
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _mark_of(pid: int) -> str | None:
-    if LINUX:
+    """The mark that a process was started with; "" when it has none, None when its environment cannot be seen (now)."""
+    if sys.platform != "linux":
         try:
-            # surrogateescape: a foreign environment may hold any bytes.
-            block = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return None
-        start = f"{MARK}=".encode()
-        found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), None)
-        return os.fsdecode(found[len(start):]) if found is not None else None
+            return psutil.Process(pid).environ().get(MARK, "")
+        except (psutil.Error, OSError):
+            return ""
     try:
-        mark = psutil.Process(pid).environ().get(MARK)
-        return str(mark) if mark is not None else None
-    except (psutil.Error, OSError):
-        return None
+        # surrogateescape: a foreign environment may hold any bytes.
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    start = f"{MARK}=".encode()
+    found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
+    # Empty in a kernel thread, a zombie, and for a moment in a process that executes another program.
+    return os.fsdecode(found[len(start):]) if block else None
+
+
+def _is_living(pid: int) -> bool:
+    stat = process_stat(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[int]:
+    """Look until a listing shows nobody new: one look misses what forks and exits faster than /proc is read."""
+    found: list[int] = []
+    judged, unseen = {os.getpid()}, set[int]()
+    for _ in range(_MOST_LISTINGS):
+        fresh = [pid for pid in _pids() if pid not in judged]
+        for pid in fresh:
+            mark = _mark_of(pid)
+            if mark is None and pid not in unseen and _is_living(pid):
+                unseen.add(pid)
+                continue
+            judged.add(pid)
+            if mark and (mark.startswith(value) if prefix else mark == value) and _is_living(pid):
+                found.append(pid)
+                if stop_them:
+                    _kill(pid, signal.SIGSTOP)
+        if not fresh:
+            break
+    return found
+
+
+def _kill(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)
 
 
 def marked_processes(value: str, *, prefix: bool = False) -> list[int]:
     """Living processes, other than this one, that were started with the mark (or one that starts with it)."""
-    found = []
-    for pid in _pids():
-        mark = _mark_of(pid) if pid != os.getpid() else None
-        if mark is not None and (mark.startswith(value) if prefix else mark == value):
-            stat = process_stat(pid)
-            if stat is not None and stat[0] not in "ZX":
-                found.append(pid)
-    return found
+    return _find_marked(value, prefix=prefix)
 
 
 def kill_marked(value: str, *, prefix: bool = False, timeout: float = 5.0) -> list[int]:
     """Kill every process with the mark, whatever session it went to; those that survive.
 
-    In rounds, each stopping all before it kills: a process that forks faster than it is found must lose.
+    Each is stopped as soon as it is seen and all are killed after that: a process that forks faster than it is
+    found must lose.
     """
     ends = time.monotonic() + timeout
-    found = marked_processes(value, prefix=prefix)
-    while found and time.monotonic() < ends:
-        for signum in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signum)
+    while (found := _find_marked(value, prefix=prefix, stop_them=True)) and time.monotonic() < ends:
         for pid in found:
-            _reap(pid)
-        found = marked_processes(value, prefix=prefix)
-        if found:
-            time.sleep(0.005)
+            _kill(pid, signal.SIGKILL)
+        for pid in found:
+            reap(pid)
+        time.sleep(0.005)
     return found
 
 
@@ -173,7 +210,7 @@ def session_members(sid: int) -> list[int]:
 
 
 def _prctl(option: int, value: int) -> bool:
-    if not LINUX:
+    if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 

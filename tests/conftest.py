@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.cases import LiveCase
 from support.servers import Server
 
@@ -15,6 +16,12 @@ from gutscore_rs.processes import _mark_of, _pids
 from gutscore_rs.store import Store
 
 _numbers = itertools.count(1)
+
+# No test asserts on speed, and none leaves a database in the current folder. The check is about fixtures that are
+# not made anew for each example; ours need not be.
+settings.register_profile("ours", deadline=None, database=None,
+                          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.embedded.binary import server_binary
-from gutscore_rs.embedded.resp import ask
+from gutscore_rs.embedded.resp import ask, listener_pid
 from gutscore_rs.errors import SerializationError, ServerError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
 from gutscore_rs.paths import CaseFolder, locked, private_folder, write_private
-from gutscore_rs.processes import start_detached
+from gutscore_rs.processes import reap, start_detached
 from gutscore_rs.processes import stop as stop_process
 from gutscore_rs.settings import environment
 
 START_SECONDS = 30.0
 DEFAULT_PORT = "6379"
+STOP_SECONDS = 10.0
 # The server needs next to nothing of the environment, and none of our secrets.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GUTSCORE_RS_MARK")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]+")
@@ -60,27 +61,54 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
         raise ServerError(f"A server that listens on {bind} needs a password.")
     folder.create()
     with locked(folder.lock_file, timeout=START_SECONDS):
+        log = folder.server_dir / "server.log"
         record = find(folder, host)
         if record is not None:
+            # Whoever started it may have died before it was ready.
+            _wait_ready(record, log)
             return record
         _refuse_foreign(folder, host)
         socket = _socket_of_last_life(folder) or folder.socket
         private_folder(socket.parent)
+        _end_unrecorded(socket, host)
         socket.unlink(missing_ok=True)
-        log = folder.server_dir / "server.log"
         config = folder.server_dir / "server.conf"
         write_private(config, _configuration(folder, socket, bind, password).encode())
-        env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
-        try:
-            pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir)
-        except OSError as error:
-            raise ServerError(f"The embedded server cannot be started: {error}.") from error
-        identity = _wait_ready(pid, host, socket, log)
+        identity = _launch(config, folder, host, log)
         record = ServerRecord(identity, str(socket), bind)
-        write_private(folder.server_record, json.dumps({
-            "schema": 1, "identity": identity.to_dict(), "socket": record.socket, "bind": bind,
-        }).encode())
+        try:
+            # On record before it is ready: two servers must never work on the same data.
+            _write(folder, record)
+            _wait_ready(record, log)
+        except BaseException:
+            if stop_process(identity, grace=STOP_SECONDS):
+                _clear(folder, record)
+            raise
         return record
+
+
+def _end_unrecorded(socket: Path, host: str) -> None:
+    """A server without a record still has our socket (its case's folder was removed): two must never be at work."""
+    pid = listener_pid(str(socket))
+    if pid is None:
+        return
+    identity = identify(pid, host) if pid else None
+    if identity is None or not stop_process(identity, grace=STOP_SECONDS):
+        raise ServerError(f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then "
+                          "try again.")
+
+
+def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessIdentity:
+    env = {name: value for name, value in environment().items() if name in _ENVIRONMENT}
+    try:
+        pid = start_detached([str(server_binary()), str(config)], log=log, env=env, cwd=folder.server_dir, umask=0o077)
+    except OSError as error:
+        raise ServerError(f"The embedded server cannot be started: {error}.") from error
+    identity = identify(pid, host)
+    if identity is None:
+        reap(pid)
+        raise ServerError(f"The embedded server ended at once: {_last_words(log)}")
+    return identity
 
 
 def _socket_of_last_life(folder: CaseFolder) -> Path | None:
@@ -124,22 +152,25 @@ def _refuse_foreign(folder: CaseFolder, host: str) -> None:
         )
 
 
-def _wait_ready(pid: int, host: str, socket: Path, log: Path) -> ProcessIdentity:
+def _wait_ready(record: ServerRecord, log: Path) -> None:
     ends, pause = time.monotonic() + START_SECONDS, 0.002
     while time.monotonic() < ends:
-        identity = identify(pid, host)
-        if identity is None:
+        if not is_alive(record.identity):
             raise ServerError(f"The embedded server ended at once: {_last_words(log)}")
         try:
-            answer = ask(str(socket), "PING")
+            answer = ask(record.socket, "PING")
         except OSError:
             answer = ""
-        # NOAUTH: it is up and wants its password. LOADING: it still reads its data.
+        # NOAUTH: it is up and wants its password.
         if answer == "+PONG" or answer.startswith("-NOAUTH"):
-            return identity
+            return
+        if answer.startswith("-LOADING"):
+            # It reads the data of its last life, however long that takes.
+            ends = time.monotonic() + START_SECONDS
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-    raise ServerError(f"The embedded server (pid {pid}) was not ready after {START_SECONDS:.0f} s: {_last_words(log)}")
+    raise ServerError(f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: "
+                      f"{_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:
@@ -159,6 +190,17 @@ def _read(folder: CaseFolder) -> ServerRecord | None:
         return None
 
 
+def _write(folder: CaseFolder, record: ServerRecord) -> None:
+    write_private(folder.server_record, json.dumps({
+        "schema": 1, "identity": record.identity.to_dict(), "socket": record.socket, "bind": record.bind,
+    }).encode())
+
+
+def _clear(folder: CaseFolder, record: ServerRecord) -> None:
+    folder.server_record.unlink(missing_ok=True)
+    Path(record.socket).unlink(missing_ok=True)
+
+
 def find(folder: CaseFolder, host: str) -> ServerRecord | None:
     """The living server of a case on this host, or None."""
     record = _read(folder)
@@ -167,13 +209,12 @@ def find(folder: CaseFolder, host: str) -> ServerRecord | None:
     return record
 
 
-def stop(folder: CaseFolder, host: str, *, timeout: float = 10.0) -> bool:
+def stop(folder: CaseFolder, host: str, *, timeout: float = STOP_SECONDS) -> bool:
     """Stop the case's server on this host; its data stay. True when it is gone."""
     record = find(folder, host)
     if record is not None and not stop_process(record.identity, grace=timeout):
         return False
     stale = record or _read(folder)
     if stale is not None and stale.identity.host == host:
-        folder.server_record.unlink(missing_ok=True)
-        Path(stale.socket).unlink(missing_ok=True)
+        _clear(folder, stale)
     return True

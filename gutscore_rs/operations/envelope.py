@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -76,17 +77,18 @@ def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float
     if len(sealed) > MAX_BYTES or len(sealed) <= _MAC_END or not sealed.startswith(MAGIC):
         raise OperationRefusedError(f"Job {job_id} on {queue} carries no operation of ours; it is refused.")
     head, mac, body = sealed[:_KEY_ID_END], sealed[_KEY_ID_END:_MAC_END], sealed[_MAC_END:]
-    if not hmac.compare_digest(mac, _mac(access.signing_key, head + body)):
+    ours = head == MAGIC + access.key_id.encode("ascii")
+    if not ours or not hmac.compare_digest(mac, _mac(access.signing_key, head + body)):
         raise OperationRefusedError(
             f"The operation in job {job_id} on {queue} is not signed with the key of case {access.case!r}; it is "
             "refused. Whoever sent it needs this case's access file."
         )
     operation = _decode(body, job_id)
-    for name, ours, theirs in (("case", access.case, operation.case), ("queue", queue, operation.queue),
-                               ("job", job_id, operation.job_id)):
-        if ours != theirs:
+    for name, wanted, theirs in (("case", access.case, operation.case), ("queue", queue, operation.queue),
+                                 ("job", job_id, operation.job_id)):
+        if wanted != theirs:
             raise OperationRefusedError(
-                f"The operation in job {job_id} was signed for {name} {theirs!r}, not {ours!r}; it is refused."
+                f"The operation in job {job_id} was signed for {name} {theirs!r}, not {wanted!r}; it is refused."
             )
     if operation.kind not in KINDS:
         raise OperationRefusedError(f"Job {job_id} asks for the unknown operation {operation.kind!r}; it is refused.")
@@ -104,11 +106,14 @@ def _mac(key: bytes, message: bytes) -> bytes:
 def _decode(body: bytes, job_id: str) -> Operation:
     try:
         fields: dict[str, Any] = unpack_map(body, f"operation in job {job_id}")
-        return Operation(
+        operation = Operation(
             kind=str(fields["kind"]), case=str(fields["case"]), queue=str(fields["queue"]),
             job_id=str(fields["job_id"]), wgroup_id=int(fields["wgroup_id"]), generation=int(fields["generation"]),
             version=int(fields["version"]), issued=float(fields["issued"]), expires=float(fields["expires"]),
             nonce=str(fields["nonce"]),
         )
-    except (SerializationError, KeyError, TypeError, ValueError) as error:
+        if not math.isfinite(operation.issued) or not math.isfinite(operation.expires):
+            raise ValueError("a time that is none")  # noqa: TRY301 - told like the other errors of a field
+    except (SerializationError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise OperationRefusedError(f"The operation in job {job_id} is garbled: {error!r}; it is refused.") from error
+    return operation

@@ -7,11 +7,13 @@ from typing import Any
 import redis
 
 from gutscore_rs.access import Access
+from gutscore_rs.errors import StateConflictError
 from gutscore_rs.store.connection import ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
 from gutscore_rs.store.jobs import Claim, Jobs
 from gutscore_rs.store.keys import CaseKeys, RqKeys, operations_queue, task_queue
 from gutscore_rs.store.provisioners import Provisioners
+from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import ResourceSets
 from gutscore_rs.store.scripts import Scripts
 from gutscore_rs.store.workers import WorkerRegistry
@@ -93,6 +95,10 @@ class Store:
         Raises:
             StateConflictError: A resource set has not ended.
         """
+        for record in self.sets.all():
+            if not record.state.ended and record.state is not State.DESCRIBED:
+                raise StateConflictError(f"Resource set {record.wgroup_id} of case {self.case!r} is {record.state.value}; "
+                                         "release it before the case is forgotten.")
         for wgroup_id in self.sets.ids():
             self.sets.forget(wgroup_id)
         with translated(self.where):

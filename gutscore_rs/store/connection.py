@@ -81,7 +81,8 @@ def translated(where: str) -> Iterator[None]:
             f"Redis at {where} is read-only (a replica?): {error}. Give the address of the primary."
         ) from error
     except OutOfMemoryError as error:
-        raise StoreUnsuitableError(
+        # Transient: results end by their TTL, and an outcome that waits must not be lost meanwhile.
+        raise StoreUnavailableError(
             f"Redis at {where} is out of memory: {error}. Raise maxmemory; nothing was written."
         ) from error
     except (RedisConnectionError, RedisTimeoutError, BusyLoadingError) as error:

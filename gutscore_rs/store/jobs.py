@@ -5,6 +5,7 @@ Whatever these do not cover (retries, dependents, callbacks, failures) is RQ's o
 
 from __future__ import annotations
 
+import math
 import secrets
 import zlib
 from base64 import b64encode
@@ -48,8 +49,12 @@ class Claim:
 
     @property
     def timeout(self) -> float:
-        """Seconds that it may run; negative: for ever."""
-        return float(self.fields.get(b"timeout") or DEFAULT_TIMEOUT)
+        """Seconds that it may run; negative: for ever. Garbage counts as RQ's default, as in the script."""
+        try:
+            seconds = float(self.fields.get(b"timeout") or DEFAULT_TIMEOUT)
+        except ValueError:
+            return DEFAULT_TIMEOUT
+        return seconds if math.isfinite(seconds) else DEFAULT_TIMEOUT
 
     @property
     def is_plain(self) -> bool:

@@ -14,7 +14,8 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
 ``:resource_set:<id>``                         HASH    the set, fields below; 7 days once ended; client,
                                                        provisioner and launcher, through scripts only
 ``:resource_set:<id>:live``                    ZSET    worker member -> end of its lease; empty when the
-                                                       workers are gone; launcher (register, beat, leave)
+                                                       workers are gone, and with the hash of an ended set;
+                                                       launcher (register, beat, leave)
 ``:resource_set:<id>:workers``                 HASH    member -> *msgpack* (host, pid, boot id, start ticks,
                                                        index, started at, rq name, Slurm ids); launcher
 ``:resource_set:<id>:states``                  HASH    member -> ``stopped`` or ``hung`` (absent: alive);
@@ -42,7 +43,9 @@ at each change of state), ``generation`` (one more at each request), ``nworkers`
 (0, 1), ``host`` or ``cluster`` (who serves the request), ``token`` (of the newest launch), ``attempts``, ``launches``,
 ``requested_at``, ``expires_at`` (an unanswered request fails then), ``submitted_at``, ``started_at``, ``ended_at``,
 ``changed_at``, ``deadline``, ``next_try_at``, ``error``, ``pending_reason``, ``peak_active``, ``spec`` (*msgpack*),
-``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's).
+``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``request_nonce`` and
+``change_nonce`` (of the newest request and change of state: a script that is sent twice works once). Its ``:live``,
+``:workers``, ``:states`` and ``:launchers`` get the TTL of an ended set with it.
 
 A worker *member* is ``<host>/<generation>/<index>/<pid>/<start ticks>/<boot id, 8 hex>/<nonce, 8 hex>``;
 it is never used for two processes.
@@ -50,8 +53,8 @@ it is never used for two processes.
 RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
 Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
 no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's nonce
-and what it returned), ``gs_done`` on a job (the execution that finished it), ``gs_deliveries`` (how often a job came
-back from a lost host).
+and what it returned), ``gs_done`` and ``gs_returned`` on a job (the execution that ended it, that was put back),
+``gs_deliveries`` (how often a job came back from a lost host).
 """
 
 from __future__ import annotations

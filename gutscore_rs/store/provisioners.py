@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import redis
 
+from gutscore_rs.errors import SerializationError
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
-from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack
+from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack, text_of
 from gutscore_rs.store.scripts import Scripts
 
 PROVISIONER_LEASE = 12.0
@@ -46,8 +48,12 @@ class Provisioners:
             return []
         with translated(self._where):
             rows: Any = self._client.hmget(self._keys.provisioner_info, members)
-        return [decode_provisioner(member.decode(), packed)
-                for member, packed in zip(members, rows, strict=True) if packed]
+        found = []
+        for member, packed in zip(members, rows, strict=True):
+            # One that cannot be read (of another version, damaged) must not hide the others.
+            with suppress(SerializationError):
+                found.append(decode_provisioner(text_of(member), packed or b""))
+        return found
 
     def serving(self, server: str) -> list[ProvisionerRecord]:
         """Those that serve a host or cluster."""

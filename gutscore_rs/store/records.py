@@ -74,7 +74,8 @@ def unpack_map(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _text(value: bytes | str) -> str:
+def text_of(value: bytes | str) -> str:
+    """Text that somebody may have written; bytes that are no UTF-8 are shown, never an error."""
     return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
@@ -134,7 +135,7 @@ class _Fields:
         return self._raw.get(name.encode(), b"")
 
     def text(self, name: str) -> str:
-        return _text(self.bytes(name))
+        return text_of(self.bytes(name))
 
     def integer(self, name: str, default: int = 0) -> int:
         return int(self._number(name, default))
@@ -269,7 +270,7 @@ def decode_worker(member: str, wgroup_id: int, packed: bytes, *, state: str = "a
             started_at=float(info["started_at"]), rq_name=str(info["rq_name"]),
             slurm={str(k): str(v) for k, v in dict(info.get("slurm", {})).items()}, state=state, job=job,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"{where} is garbled: {error!r}.") from error
 
 
@@ -306,7 +307,7 @@ def decode_launcher(node: str, value: bytes) -> LauncherRecord:
     if len(parts) != 3:  # noqa: PLR2004
         raise SerializationError(f"The record of the launcher on {node} is garbled.")
     identity = ProcessIdentity.from_dict(unpack_map(parts[2], f"the record of the launcher on {node}"))
-    return LauncherRecord(node, _text(parts[0]), _text(parts[1]), identity)
+    return LauncherRecord(node, text_of(parts[0]), text_of(parts[1]), identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +332,7 @@ def decode_provisioner(member: str, packed: bytes) -> ProvisionerRecord:
     try:
         return ProvisionerRecord(member, str(info["host"]), int(info["pid"]), tuple(map(str, info["serves"])),
                                  float(info["started_at"]), str(info["version"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"The record of provisioner {member} is garbled: {error!r}.") from error
 
 
@@ -347,9 +348,9 @@ class Event:
 
 def decode_event(entry_id: bytes, raw: Mapping[bytes, bytes]) -> Event:
     """An event from a stream entry; unreadable numbers become 0 and -1, since a log must stay readable."""
-    fields = {_text(name): _text(value) for name, value in raw.items()}
+    fields = {text_of(name): text_of(value) for name, value in raw.items()}
     try:
         at, wgroup_id = float(fields.pop("at", "0")), int(fields.pop("resource_set", "-1"))
     except ValueError:
         at, wgroup_id = 0.0, -1
-    return Event(_text(entry_id), at, wgroup_id, fields)
+    return Event(text_of(entry_id), at, wgroup_id, fields)

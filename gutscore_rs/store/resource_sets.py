@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 import redis
 
-from gutscore_rs.errors import StateConflictError
+from gutscore_rs.errors import GutscoreError, StateConflictError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
 from gutscore_rs.store.records import (
-    SCHEMA,
     LauncherRecord,
     ResourceSetRecord,
     State,
     decode_launcher,
     decode_resource_set,
     pack,
+    text_of,
 )
 from gutscore_rs.store.scripts import Scripts
 
@@ -56,8 +57,16 @@ class ResourceSets:
             raw: Any = self._client.hgetall(self._keys.resource_set(wgroup_id))
         return decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)) if raw else None
 
-    def all(self) -> list[ResourceSetRecord]:
-        """All sets whose hash still stands, in two round trips."""
+    def all(self, *, unreadable: Callable[[GutscoreError], None] | None = None) -> list[ResourceSetRecord]:
+        """All sets whose hash still stands, in two round trips.
+
+        Args:
+            unreadable: Takes the error of a set that cannot be read; without it the first one is raised.
+
+        Raises:
+            SerializationError: A set's hash is garbage.
+            StoreError: A set's key is none of ours.
+        """
         ids = self.ids()
         with translated(self._where):
             pipeline = self._client.pipeline(transaction=False)
@@ -66,12 +75,24 @@ class ResourceSets:
             rows = pipeline.execute(raise_on_error=False)
         found = []
         for wgroup_id, raw in zip(ids, rows, strict=True):
-            if isinstance(raw, Exception):
-                with translated(self._keys.resource_set(wgroup_id)):
-                    raise raw
-            if raw:
-                found.append(decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)))
+            try:
+                record = self._decoded(wgroup_id, raw)
+            except StoreUnavailableError:
+                raise
+            except GutscoreError as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+            else:
+                found += [record] if record else []
         return found
+
+    def _decoded(self, wgroup_id: int, reply: Any) -> ResourceSetRecord | None:
+        key = self._keys.resource_set(wgroup_id)
+        if isinstance(reply, Exception):
+            with translated(key):
+                raise reply
+        return decode_resource_set(wgroup_id, reply, key) if reply else None
 
     def request(self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None,
                 timeout: float) -> tuple[int, int]:
@@ -102,7 +123,7 @@ class ResourceSets:
             "request",
             [keys.resource_set(wgroup_id), keys.resource_sets, keys.live(wgroup_id), keys.workers(wgroup_id),
              keys.states(wgroup_id), keys.launchers(wgroup_id), keys.tombstone(wgroup_id), keys.events],
-            [wgroup_id, timeout, *flat],
+            [wgroup_id, timeout, token_hex(8), *flat],
         )
         if reply[0] == b"busy":
             raise StateConflictError(
@@ -135,9 +156,11 @@ class ResourceSets:
         states = ",".join(state.value for state in (expected or [record.state]))
         flat: list[Any] = [part for pair in fields.items() for part in pair]
         reply = self._scripts.run(
-            "transition", [self._keys.resource_set(wgroup_id), self._keys.events],
+            "transition",
+            [self._keys.resource_set(wgroup_id), self._keys.events, self._keys.live(wgroup_id),
+             self._keys.workers(wgroup_id), self._keys.states(wgroup_id), self._keys.launchers(wgroup_id)],
             [wgroup_id, states, record.generation, record.version if check_version else "", to.value, why,
-             KEEP_ENDED, *flat],
+             KEEP_ENDED, token_hex(8), *flat],
         )
         return self.get(wgroup_id) if reply[0] == b"ok" else None
 
@@ -168,7 +191,9 @@ class ResourceSets:
                why: str) -> bool:
         """A launcher's last act; see ``detach.lua``. False when a newer launcher holds the node."""
         reply = self._scripts.run(
-            "detach", [self._keys.resource_set(wgroup_id), self._keys.launchers(wgroup_id), self._keys.events],
+            "detach",
+            [self._keys.resource_set(wgroup_id), self._keys.launchers(wgroup_id), self._keys.events,
+             self._keys.live(wgroup_id), self._keys.workers(wgroup_id), self._keys.states(wgroup_id)],
             [wgroup_id, generation, node, owner, final.value if final else "", why, KEEP_ENDED],
         )
         return bool(reply == b"ok")
@@ -190,7 +215,7 @@ class ResourceSets:
         """The launchers that hold a node of the set."""
         with translated(self._keys.launchers(wgroup_id)):
             raw: Any = self._client.hgetall(self._keys.launchers(wgroup_id))
-        return [decode_launcher(node.decode(), value) for node, value in raw.items()]
+        return [decode_launcher(text_of(node), value) for node, value in raw.items()]
 
     def forget(self, wgroup_id: int) -> None:
         """Remove an ended set for good; a tombstone keeps a late launcher from bringing it back.
@@ -198,20 +223,18 @@ class ResourceSets:
         Raises:
             StateConflictError: It has living workers, or has not ended.
         """
-        record, keys = self.get(wgroup_id), self._keys
-        with translated(self._where):
-            living: Any = self._client.zcard(keys.live(wgroup_id))
-            if living or (record and not record.state.ended and record.state is not State.DESCRIBED):
-                state = record.state.value if record else "unknown"
-                raise StateConflictError(
-                    f"Resource set {wgroup_id} is {state} with {living} leases; release it before it is forgotten."
-                )
-            pipeline = self._client.pipeline()
-            pipeline.set(keys.tombstone(wgroup_id), SCHEMA, ex=TOMBSTONE)
-            pipeline.delete(keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.workers(wgroup_id),
-                            keys.states(wgroup_id), keys.launchers(wgroup_id))
-            pipeline.zrem(keys.resource_sets, wgroup_id)
-            pipeline.execute()
+        keys = self._keys
+        reply = self._scripts.run(
+            "forget",
+            [keys.resource_set(wgroup_id), keys.resource_sets, keys.live(wgroup_id), keys.workers(wgroup_id),
+             keys.states(wgroup_id), keys.launchers(wgroup_id), keys.lock(wgroup_id), keys.tombstone(wgroup_id)],
+            [wgroup_id, TOMBSTONE],
+        )
+        if reply[0] == b"no":
+            raise StateConflictError(
+                f"Resource set {wgroup_id} of case {keys.case!r} is {reply[1].decode()} with {reply[2]} living workers; "
+                "release it before it is forgotten."
+            )
 
     def trim(self) -> None:
         """Drop the ids and leftovers of sets whose hash has ended its days."""

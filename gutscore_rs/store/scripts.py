@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from gutscore_rs.store.connection import translated
 
 ScriptName = Literal[
-    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "lease", "leave", "live",
+    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "forget", "lease", "leave", "live",
     "provisioner_beat", "register", "release_lease", "request", "restore", "return_job", "transition",
 ]
 Argument = str | bytes | int | float
@@ -22,9 +22,11 @@ Argument = str | bytes | int | float
 
 @cache
 def source(name: ScriptName) -> str:
-    """The script's text, with the prelude before it."""
+    """The script's text, with the prelude before it and its flags (``#!lua``: what it may do on a full server) first."""
     folder = files(__package__) / "lua"
-    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    prelude, body = (folder / "prelude.lua").read_text(), (folder / f"{name}.lua").read_text()
+    flags, body = body.split("\n", 1) if body.startswith("#!") else ("", body)
+    return f"{flags}\n{prelude}{body}" if flags else prelude + body
 
 
 @cache

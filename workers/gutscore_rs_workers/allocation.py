@@ -94,9 +94,14 @@ def _alive(entry: dict[str, Any]) -> bool:
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_bytes())
-        return [entry for entry in entries if {"owner", "label", "CPUs", "GPUs"} <= entry.keys()]
-    except (OSError, ValueError, AttributeError, TypeError):
+        return [entry for entry in entries if _is_entry(entry)]
+    except (OSError, ValueError, TypeError, RecursionError):
         # No file yet, or garbage: the living launchers' bindings are then unknown, which is no reason to stop.
         return []
 
 
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("owner"), dict) or not isinstance(entry.get("label"), str):
+        return False
+    lists = [entry.get("CPUs"), entry.get("GPUs")]
+    return all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists)

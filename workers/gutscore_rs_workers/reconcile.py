@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from gutscore_rs.errors import GutscoreError
 from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.store import operations_queue
@@ -30,9 +31,19 @@ STUCK_SUBMITTING = 5.0
 OVERDUE = 30.0
 
 
+_told: set[str] = set()
+
+
+def _tell_once(error: GutscoreError) -> None:
+    """A set that cannot be read must not hold up the others; it is logged, but not at every round."""
+    if str(error) not in _told:
+        _told.add(str(error))
+        log.error("left alone: %s", error)
+
+
 def local_round(site: Site) -> None:
     """What only this host can judge: its launchers, its requesters, the requests that wait for it."""
-    for record in site.store.sets.all():
+    for record in site.store.sets.all(unreadable=_tell_once):
         if record.state.ended or record.state is State.DESCRIBED:
             continue
         _end_with_requester(site, record)
@@ -134,7 +145,7 @@ def global_round(site: Site) -> None:
     store = site.store
     queues: set[str] = set()
     now = store.time()
-    for record in store.sets.all():
+    for record in store.sets.all(unreadable=_tell_once):
         queues.update(record.spec.get("queues", []))
         overdue = record.state in OPEN and record.deadline and now > record.deadline + OVERDUE
         if overdue and not store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:

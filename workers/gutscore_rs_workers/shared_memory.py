@@ -15,7 +15,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-_HEADER = struct.Struct("<dB")  # lease end, draining
+_LEASE = struct.Struct("<d")  # at 0; whether to drain: a byte at 8
 _CURSOR = struct.Struct("<32sdB")  # execution, hard deadline, endless
 _HALF = 48
 _SLOT = 128  # flip byte at 0, halves at 16 and 64
@@ -45,12 +45,13 @@ class SharedMemory:
 
     def set_lease_end(self, moment: float) -> None:
         """Launcher: until when (monotonic) its workers may claim."""
-        self._map[0:8] = struct.pack("<d", moment)
+        self._map[0:8] = _LEASE.pack(moment)
 
     @property
     def lease_end(self) -> float:
         """Worker: see :meth:`set_lease_end`."""
-        return float(_HEADER.unpack_from(self._map, 0)[0])
+        # One copy of eight aligned bytes, as the launcher writes them: unpack_from() would take them one by one.
+        return float(_LEASE.unpack(self._map[0:8])[0])
 
     def set_draining(self) -> None:
         """Launcher: nobody may claim any more."""
@@ -72,5 +73,11 @@ class SharedMemory:
     def read(self, index: int) -> Cursor:
         """Launcher: a worker's cursor, also after its death."""
         slot = _FIRST + index * _SLOT
-        execution, deadline, endless = _CURSOR.unpack_from(self._map, slot + 16 + self._map[slot] * _HALF)
+        while True:
+            flip = self._map[slot]
+            found = _CURSOR.unpack_from(self._map, slot + 16 + flip * _HALF)
+            # A living worker that wrote twice meanwhile was at work on this very half: look again.
+            if self._map[slot] == flip and found == _CURSOR.unpack_from(self._map, slot + 16 + flip * _HALF):
+                break
+        execution, deadline, endless = found
         return Cursor(execution.rstrip(b"\0").decode(), deadline, bool(endless))

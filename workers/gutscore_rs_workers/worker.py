@@ -21,7 +21,14 @@ from typing import Any
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
-from gutscore_rs_workers.rq_bridge import JobBooks, exception_info, result_ttl, wants_another_run
+from gutscore_rs.store.connection import translated
+from gutscore_rs_workers.rq_bridge import (
+    DEFAULT_FAILURE_TTL,
+    JobBooks,
+    exception_info,
+    result_ttl,
+    wants_another_run,
+)
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
@@ -123,7 +130,14 @@ class Worker:
         self._memory.write(self._context.index, Cursor(claim.execution, deadline, endless))
         started = time.monotonic()
         try:
-            job = self._books.job_of(claim)
+            try:
+                job = self._books.job_of(claim)
+            except Exception as error:
+                # Put back, it would take one worker after the other with it.
+                log.exception("job %s cannot be read", claim.job_id)
+                text = f"The job's record in Redis cannot be read: {error!r}"
+                self._persist(lambda: self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL))
+                return
             try:
                 value = self._perform(job)
             except JobCut:
@@ -155,13 +169,15 @@ class Worker:
                 return outcome
         if not self._store.jobs.holds(claim):
             return "fenced"
-        self._books.succeeded(claim, job, value)
+        with translated(self._store.where):
+            self._books.succeeded(claim, job, value)
         return "ok"
 
     def _fail(self, claim: Claim, job: Any, exc_info: Any) -> str:
         if not self._store.jobs.holds(claim):
             return "fenced"
-        self._books.failed(claim, job, exc_info)
+        with translated(self._store.where):
+            self._books.failed(claim, job, exc_info)
         return "ok"
 
     @staticmethod

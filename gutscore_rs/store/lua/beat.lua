@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renew the leases of all workers of one launcher in one call; the reply carries orders.
 -- KEYS  1 set hash  2 live zset  3 launchers hash
 -- ARGV  1 generation  2 node  3 owner ('token:nonce:')  4 lease seconds  5.. members

@@ -52,10 +52,13 @@ for q = 4, #KEYS, 2 do
       redis.call('SADD', KEYS[2], execution)
       redis.call('HSET', KEYS[1], 'state', 'busy', 'last_heartbeat', ARGV[4],
         'gs_claim', ARGV[1], 'gs_claimed', ((q - 4) / 2) .. ' ' .. id .. ' ' .. ARGV[3])
+      -- Only where RQ's worker hash had vanished and this made it anew: its beats renew it otherwise.
+      redis.call('EXPIRE', KEYS[1], 480, 'NX')
       return reply((q - 4) / 2, id, ARGV[3])
     end
   end
 end
 redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[4])
 redis.call('HDEL', KEYS[1], 'gs_claim', 'gs_claimed')
+redis.call('EXPIRE', KEYS[1], 480, 'NX')
 return {}

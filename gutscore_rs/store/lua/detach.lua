@@ -1,5 +1,5 @@
 -- A launcher's last act: all its workers are reaped and deregistered.
--- KEYS  1 set hash  2 launchers hash  3 events
+-- KEYS  1 set hash  2 launchers hash  3 events  4 live zset  5 workers hash  6 states hash
 -- ARGV  1 id  2 generation  3 node  4 owner ('token:nonce:')  5 final state or ''  6 why
 --       7 seconds to keep an ended set
 -- The final state (expired, failed) is taken when this was the last launcher and nobody asked for a release.
@@ -21,6 +21,7 @@ redis.call('HSET', KEYS[1], 'state', ARGV[5], 'version', tonumber(current[3]) + 
 if ARGV[5] == 'failed' then
   redis.call('HSET', KEYS[1], 'error', ARGV[6])
 end
-redis.call('EXPIRE', KEYS[1], ARGV[7])
+keep_for(ARGV[7], KEYS, 1, 2)
+keep_for(ARGV[7], KEYS, 4, 6)
 emit(KEYS[3], at, ARGV[1], ARGV[2], state, ARGV[5], ARGV[6])
 return 'ok'

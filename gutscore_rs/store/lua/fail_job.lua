@@ -6,6 +6,9 @@
 -- Returns 'ok' | 'fenced'
 local execution = ARGV[1] .. ':' .. ARGV[2]
 if not redis.call('ZSCORE', KEYS[3], execution) then
+  if redis.call('HGET', KEYS[5], 'gs_done') == ARGV[2] then
+    return 'ok'
+  end
   redis.call('SREM', KEYS[2], execution)
   return 'fenced'
 end
@@ -22,4 +25,5 @@ redis.call('ZREM', KEYS[3], execution)
 redis.call('SREM', KEYS[2], execution)
 redis.call('HINCRBY', KEYS[1], 'failed_job_count', 1)
 redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[5])
+redis.call('EXPIRE', KEYS[1], 480, 'NX')
 return 'ok'

@@ -40,4 +40,5 @@ redis.call('SREM', KEYS[2], execution)
 redis.call('HINCRBY', KEYS[1], 'successful_job_count', 1)
 redis.call('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[6])
 redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[5])
+redis.call('EXPIRE', KEYS[1], 480, 'NX')
 return 'ok'

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Deregister workers at once, with the reason, into the stream of the lost.
 -- KEYS  1 live zset  2 workers hash  3 states hash  4 lost stream
 -- ARGV  1 id  2 'expired' to spare members whose lease is valid again, or ''

@@ -1,4 +1,4 @@
--- Put before every script. Server time in seconds, events, and nothing else.
+-- Put before every script: the server's time in seconds, events, the end of keys.
 local function now()
   local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
@@ -17,6 +17,13 @@ end
 
 local function one_of(list, value)
   return value and string.find(',' .. list .. ',', ',' .. value .. ',', 1, true) ~= nil
+end
+
+-- The keys of a set that ended go with it, whether or not anybody is left to tidy up.
+local function keep_for(seconds, keys, first, last)
+  for i = first, last do
+    redis.call('EXPIRE', keys[i], seconds)
+  end
 end
 
 local ENDED = 'released,failed,expired'

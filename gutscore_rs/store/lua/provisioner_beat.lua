@@ -1,6 +1,7 @@
 -- A provisioner's lease, and the end of those whose lease is long over.
 -- KEYS  1 provisioners zset  2 provisioner info hash
 -- ARGV  1 member  2 lease seconds  3 packed info
+-- Returns 'ok'
 local at = now()
 redis.call('ZADD', KEYS[1], text(at + tonumber(ARGV[2])), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])

@@ -5,6 +5,9 @@
 -- Returns 'ok' | 'fenced' (it is no longer booked for that execution) | 'exhausted' (came back too often; left booked)
 local execution = ARGV[1] .. ':' .. ARGV[2]
 if not redis.call('ZSCORE', KEYS[2], execution) then
+  if redis.call('HGET', KEYS[4], 'gs_returned') == ARGV[2] then
+    return 'ok'
+  end
   redis.call('SREM', KEYS[1], execution)
   return 'fenced'
 end
@@ -21,7 +24,7 @@ end
 if ARGV[3] ~= '' then
   redis.call('HINCRBY', KEYS[4], 'gs_deliveries', 1)
 end
-redis.call('HSET', KEYS[4], 'status', 'queued')
+redis.call('HSET', KEYS[4], 'status', 'queued', 'gs_returned', ARGV[2])
 redis.call('HDEL', KEYS[4], 'started_at', 'worker_name')
 redis.call('LPUSH', KEYS[3], ARGV[1])
 return 'ok'
