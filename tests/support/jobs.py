@@ -74,3 +74,18 @@ def spin(seconds: float) -> float:
     while time.monotonic() < until:
         x += 1.0
     return x
+
+
+def end_process(code: int) -> None:
+    """End the process without a word."""
+    os._exit(code)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def hang_in_c(seconds: float) -> None:
+    """As C code that no Python signal handler interrupts: every signal that can be blocked is."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(seconds)

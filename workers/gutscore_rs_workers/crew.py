@@ -76,7 +76,8 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         nonce = new_nonce()
         rq_name = f"{launch.access.case}.{launch.wgroup_id}.{launch.generation}.{index}.{nonce}"
-        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory)
+        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory,
+                                launch.timeout_grace)
         self._memory.write(index, Cursor())
         log_file = launch.logs / f"worker-{index}.log"
         pid = fork_process(lambda: self._become_worker(context), keep=[theirs.fileno()], log_file=log_file,
@@ -126,8 +127,8 @@ class Crew:
             child.woken = False
 
     def idle(self) -> list[Child]:
-        """Workers that wait for work and were not woken since."""
-        return [child for child in self.children.values() if child.idle]
+        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up to itself."""
+        return [child for child in self.children.values() if child.idle and child.state == "alive"]
 
     def wake(self, child: Child) -> None:
         """Send an idle worker to look."""

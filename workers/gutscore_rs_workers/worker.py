@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 READY, IDLE, TOOK = b"R", b"I", b"J"
 WAKE, QUIT = b"W", b"Q"
-# A worker beyond its job's timeout is killed after this grace: SIGALRM cannot interrupt C code (rulings 4).
-TIMEOUT_GRACE = 15.0
 # An idle worker looks by itself now and then, should a wake-up have been lost.
 IDLE_LOOK = 10.0
 
@@ -48,6 +46,7 @@ class WorkerContext:
     queues: Sequence[str]
     control: socket.socket
     memory: SharedMemory
+    timeout_grace: float
 
 
 class Worker:
@@ -119,7 +118,7 @@ class Worker:
 
     def _run_claim(self, claim: Claim) -> None:
         endless = claim.timeout < 0
-        deadline = 0.0 if endless else time.monotonic() + claim.timeout + TIMEOUT_GRACE
+        deadline = 0.0 if endless else time.monotonic() + claim.timeout + self._context.timeout_grace
         self._memory.write(self._context.index, Cursor(claim.execution, deadline, endless))
         started = time.monotonic()
         try:
