@@ -30,6 +30,11 @@ def sleep(seconds: float, mark: str = "") -> str:
     return "slept"
 
 
+def sleep_less_again(first: float, later: float, mark: str) -> str:
+    """As :func:`sleep`, with another length from the second run on."""
+    return sleep(later if Path(mark).exists() else first, mark)
+
+
 def kill_myself(signum: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), signum)
 
@@ -89,3 +94,13 @@ def hang_in_c(seconds: float) -> None:
     """As C code that no Python signal handler interrupts: every signal that can be blocked is."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     time.sleep(seconds)
+
+
+def swallow_everything(seconds: float) -> None:
+    """As code that catches whatever is raised in it and goes on."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except BaseException:  # noqa: S112
+            continue

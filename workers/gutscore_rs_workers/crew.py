@@ -229,11 +229,11 @@ class Crew:
             child.send(QUIT)
 
     def signal_all(self, signum: int, *, reason: str = "") -> None:
-        """Signal every worker; with a reason its death is our doing."""
+        """Signal every worker; with a reason (what it did wrong) its death is our doing."""
         for child in self.children.values():
             child.told_to_stop = True
             if reason:
-                child.killed_for = reason
+                child.killed_for = f"worker {child.index} (pid {child.pid}) {reason}"
             # A stopped process takes no other signal than KILL and CONT.
             if child.state == "stopped" and signum != signal.SIGKILL:
                 child.signal(signal.SIGCONT)

@@ -291,7 +291,7 @@ class Launcher:
             self._crew.signal_all(signal.SIGTERM)
             self._phase_ends = now + STOP_GRACE
         else:
-            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "it did not stop in time")
+            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "did not stop in time and was killed")
             self._phase_ends = now + STOP_GRACE
 
     def _check_time(self) -> None:
