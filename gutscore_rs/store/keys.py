@@ -21,8 +21,8 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        launcher
 ``:resource_set:<id>:launchers``               HASH    node -> ``<token>:<nonce>:`` + *msgpack* identity of
                                                        the launcher there; launcher (attach, detach)
-``:resource_set:<id>:lock``                    STRING  nonce of the operation that works on the set; 30 s,
-                                                       renewed; provisioner
+``:resource_set:<id>:lock``                    STRING  JSON identity of the process that carries out an
+                                                       operation on the set; 30 s, renewed; provisioner
 ``:tombstone:<id>``                            STRING  the set was forgotten on purpose; 1 day; ``forget``
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,

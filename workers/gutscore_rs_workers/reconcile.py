@@ -42,7 +42,7 @@ def local_round(site: Site) -> None:
             why = f"its launcher (pid {launcher.identity.pid} on {launcher.node}) died"
             log.warning("resource set %d: %s", record.wgroup_id, why)
             bury_launcher(site, record, launcher, why)
-        if not site.store.provisioners.is_locked(record.wgroup_id):
+        if not site.store.provisioners.is_locked(record.wgroup_id, site.host):
             _push_on(site, record)
 
 
