@@ -48,7 +48,11 @@ class Claim:
 
     @property
     def timeout(self) -> float:
-        """Seconds that it may run; negative: for ever."""
+        """Seconds that it may run; negative: for ever.
+
+        Raises:
+            ValueError: It is no number.
+        """
         return float(self.fields.get(b"timeout") or DEFAULT_TIMEOUT)
 
     @property

@@ -104,3 +104,8 @@ def swallow_everything(seconds: float) -> None:
             time.sleep(0.05)
         except BaseException:  # noqa: S112
             continue
+
+
+def leave_proof(*_args: object) -> None:
+    """A callback that shows that it was called."""
+    Path(os.environ["GUTSCORE_TEST_PROOF"]).touch()

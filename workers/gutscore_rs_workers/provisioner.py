@@ -81,6 +81,7 @@ class Provisioner:
         self._reaper = Reaper()
         self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global"), 0.0)
         self._work_waits = True
+        self._quiet_until = 0.0
         self._stopping = False
 
     def run(self) -> int:
@@ -121,9 +122,13 @@ class Provisioner:
             self._next["local"] = 0.0
 
     def _sleep(self) -> float:
-        if self._work_waits and len(self._operations) < MOST_OPERATIONS:
-            return 0.0
-        return max(0.0, min(self._next.values()) - time.monotonic())
+        wanted = min(self._next.values())
+        if self._may_take_work():
+            wanted = min(wanted, self._quiet_until)
+        return max(0.0, wanted - time.monotonic())
+
+    def _may_take_work(self) -> bool:
+        return self._work_waits and len(self._operations) < MOST_OPERATIONS
 
     def _attempt(self, step: object) -> None:
         """Run a step; an outage of Redis, or garbage in it, is logged and never ends a provisioner."""
@@ -143,13 +148,16 @@ class Provisioner:
 
     def _postpone(self) -> None:
         later = time.monotonic() + ROUND
+        self._quiet_until = later
         for name, moment in self._next.items():
             self._next[name] = max(moment, later)
 
     # -- operations -----------------------------------------------------------------------------------------
 
     def _take_work(self) -> None:
-        while self._work_waits and len(self._operations) < MOST_OPERATIONS:
+        if time.monotonic() < self._quiet_until:
+            return
+        while self._may_take_work():
             claim = self._store.jobs.claim([self._queue], self._rq_name)
             if claim is None:
                 self._work_waits = False

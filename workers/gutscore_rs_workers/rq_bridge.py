@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 from rq.callbacks import execute_failure_callback
-from rq.defaults import DEFAULT_RESULT_TTL
+from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
@@ -29,6 +29,8 @@ from rq.worker import SimpleWorker
 
 from gutscore_rs.errors import WorkerLostError
 from gutscore_rs.store import Claim
+
+__all__ = ["DEFAULT_FAILURE_TTL", "ExcInfo", "JobBooks", "exception_info", "move_due_jobs", "result_ttl", "wants_another_run"]
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
-from gutscore_rs_workers.rq_bridge import JobBooks, exception_info, result_ttl, wants_another_run
+from gutscore_rs_workers.rq_bridge import DEFAULT_FAILURE_TTL, JobBooks, exception_info, result_ttl, wants_another_run
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
@@ -117,25 +117,32 @@ class Worker:
         self._unsure = False
 
     def _run_claim(self, claim: Claim) -> None:
-        endless = claim.timeout < 0
-        deadline = 0.0 if endless else time.monotonic() + claim.timeout + self._context.timeout_grace
-        self._memory.write(self._context.index, Cursor(claim.execution, deadline, endless))
+        try:
+            timeout, job = claim.timeout, self._books.job_of(claim)
+        except Exception as error:
+            log.exception("job %s cannot be read", claim.job_id)
+            text = f"The job cannot be read: {error!r}"
+            self._persist(lambda: self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL))
+            return
+        deadline = 0.0 if timeout < 0 else time.monotonic() + timeout + self._context.timeout_grace
+        self._memory.write(self._context.index, Cursor(claim.execution, deadline, timeout < 0))
+        self._run_job(claim, job)
+        # Left as it is when that raised: a job which breaks its worker fails with it, and does not break the next.
+        self._memory.write(self._context.index, Cursor())
+
+    def _run_job(self, claim: Claim, job: Any) -> None:
         started = time.monotonic()
         try:
-            job = self._books.job_of(claim)
-            try:
-                value = self._perform(job)
-            except JobCut:
-                self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue,
-                                                                claim.worker))
-            except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
-                log.warning("job %s failed: %r", claim.job_id, error)
-                exc_info = exception_info()
-                self._persist(lambda: self._fail(claim, job, exc_info))
-            else:
-                self._persist(lambda: self._succeed(claim, job, value, time.monotonic() - started))
-        finally:
-            self._memory.write(self._context.index, Cursor())
+            value = self._perform(job)
+        except JobCut:
+            self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue, claim.worker))
+        except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
+            log.warning("job %s failed: %r", claim.job_id, error)
+            exc_info = exception_info()
+            self._persist(lambda: self._fail(claim, job, exc_info))
+        else:
+            worked = time.monotonic() - started
+            self._persist(lambda: self._succeed(claim, job, value, worked))
 
     def _perform(self, job: Any) -> Any:
         self._in_user_code = True

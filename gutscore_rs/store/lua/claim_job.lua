@@ -34,9 +34,13 @@ for q = 4, #KEYS, 2 do
       break
     end
     local job = ARGV[6] .. ':job:' .. id
-    local fields = redis.call('HMGET', job, 'status', 'timeout')
+    -- What is no job id (RQ's are printable and without spaces) or no hash was put there by somebody else: dropped.
+    local fields = string.match(id, '^[%w%p]+$') and redis.pcall('HMGET', job, 'status', 'timeout') or {}
     if fields[1] == 'queued' then
       local timeout = tonumber(fields[2] or '') or tonumber(ARGV[5])
+      if not (timeout < 1e9) then -- also catches NaN
+        timeout = -1
+      end
       -- An endless job (timeout -1) has no crash deadline; its launcher renews this one.
       local ttl = math.ceil(timeout > 0 and timeout or 3600) + 60
       local execution = id .. ':' .. ARGV[3]
