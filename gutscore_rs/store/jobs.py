@@ -6,6 +6,7 @@ Whatever these do not cover (retries, dependents, callbacks, failures) is RQ's o
 from __future__ import annotations
 
 import secrets
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,15 @@ class Claim:
 _NOT_PLAIN = (b"success_callback_name", b"repeats_left", b"rate_limit_key", b"webhooks", b"group_id")
 
 
+# No claim has a higher number.
+_LAST_CLAIM = 10**15
+
+
+def _claim_number() -> int:
+    """Rises with every call, also across processes of this host; microseconds, which Lua's numbers hold exactly."""
+    return time.monotonic_ns() // 1000
+
+
 class Jobs:
     """Claims and ends jobs on RQ's keys."""
 
@@ -79,7 +89,7 @@ class Jobs:
         for queue in queues:
             keys += [self.keys.queue(queue), self.keys.started(queue)]
         reply = self._scripts.run("claim_job", keys, [
-            secrets.token_hex(8), worker, secrets.token_hex(16), rq_time(), DEFAULT_TIMEOUT, self.keys.prefix,
+            _claim_number(), worker, secrets.token_hex(16), rq_time(), DEFAULT_TIMEOUT, self.keys.prefix,
         ])
         if not reply:
             return None
@@ -162,6 +172,20 @@ class Jobs:
             origins = pipeline.execute()
         return [(job_id, execution, origin.decode() if origin else "")
                 for (job_id, execution), origin in zip(pairs, origins, strict=True)]
+
+    def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
+        """Make claims that were sent and not answered void, should they still arrive; what was claimed stays claimed.
+
+        Args:
+            worker: RQ name of the worker that sent them.
+            for_good: The worker is dead: it shall never claim again.
+        """
+        with translated(self._where):
+            key, pipeline = self.keys.worker(worker), self._client.pipeline()
+            pipeline.hset(key, "gs_claim", _LAST_CLAIM if for_good else _claim_number())
+            pipeline.hdel(key, "gs_claimed")
+            pipeline.expire(key, WORKER_TTL)
+            pipeline.execute()
 
     def drop_claim(self, worker: str, job_id: str, execution: str) -> None:
         """Forget an execution whose job was deleted."""

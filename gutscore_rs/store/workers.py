@@ -79,8 +79,15 @@ class WorkerRegistry:
         )
         return reply[0].decode(), float(reply[1] or 0), [member.decode() for member in reply[2:]]
 
-    def leave(self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False) -> int:
-        """Deregister workers at once; with ``only_expired`` those whose lease is valid again stay.
+    def leave(self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False,
+              keep_records: bool = False) -> int:
+        """Deregister workers at once.
+
+        Args:
+            wgroup_id: Their set.
+            departures: Who they are.
+            only_expired: Those whose lease is valid again stay.
+            keep_records: They count no more, but their records stay, until their jobs are handed on.
 
         Returns:
             How many were removed.
@@ -93,7 +100,7 @@ class WorkerRegistry:
         keys = self._keys
         return int(self._scripts.run(
             "leave", [keys.live(wgroup_id), keys.workers(wgroup_id), keys.states(wgroup_id), keys.lost],
-            [wgroup_id, "expired" if only_expired else "", *flat],
+            [wgroup_id, "expired" if only_expired else "keep" if keep_records else "", *flat],
         ))
 
     def set_states(self, wgroup_id: int, states: dict[str, str]) -> None:

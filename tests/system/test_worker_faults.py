@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from rq import Callback
 from rq.job import Job, JobStatus, Retry
 from support import jobs
 from support.cases import LiveCase
@@ -114,6 +115,8 @@ def test_jobs_that_rq_cannot_read_fail_and_harm_no_worker(case: LiveCase) -> Non
         job = Job.create(jobs.square, (number,), id=f"broken-{number}", connection=case.store.client,
                          origin=case.queue().name)
         job.save()
+        # Some cannot even be told how long they may run.
+        broken |= {"timeout": b"soon"} if number % 2 else {}
         case.store.client.hset(job.key, mapping=broken | {"status": "queued"})
         case.store.client.rpush(case.queue().key, job.id)
     wait_until(lambda: case.store.client.llen(case.queue().key) == 0, 10, what="the queue is empty")
@@ -185,3 +188,11 @@ def test_offspring_of_tasks_survives_neither_their_worker_nor_the_release(case: 
     family = read_pids(second, 2)
     case.operations.release(0, timeout=20)
     assert survivors(family) == []
+
+
+def test_the_failure_callback_of_a_job_whose_worker_was_killed_is_called(case: LiveCase, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    case.request(nworkers=1, env={"GUTSCORE_TEST_PROOF": str(proof)})
+    job = case.queue().enqueue(jobs.kill_myself, on_failure=Callback("support.jobs.leave_proof"))
+    wait_until(lambda: job.get_status() is JobStatus.FAILED, 5, what="the job failed")
+    wait_until(proof.exists, 5, what="its callback was called")

@@ -9,8 +9,9 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gutscore_rs.identity import identify
 from gutscore_rs.processes import kill_marked, session_members
@@ -37,6 +38,13 @@ class Death:
     cursor: Cursor
     reason: str
     in_order: bool
+
+
+def extend_path(spec: Mapping[str, Any]) -> None:
+    """Make the project's own modules importable in this process."""
+    for folder in reversed(spec.get("path", [])):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
 
 
 class Crew:
@@ -100,9 +108,7 @@ class Crew:
         gpus = share(self._grant.gpus, index, int(spec.get("gpus_per_worker") or 0))
         if gpus:
             os.environ.update(gpu_environment(gpus))
-        for folder in reversed(spec.get("path", [])):
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
+        extend_path(spec)
         return Worker(context).run()
 
     def read(self, child: Child) -> None:

@@ -39,6 +39,8 @@ class LeaseKeeper:
         self._next_rq_beat = time.monotonic() + RQ_BEAT_SECONDS
         self._farewells: list[Departure] = []
         self._rq_farewells: list[str] = []
+        self._settled: list[Departure] = []
+        self._states: dict[str, str] = {}
 
     @property
     def next_beat(self) -> float:
@@ -102,6 +104,7 @@ class LeaseKeeper:
         before = time.monotonic()
         try:
             self._say_farewell()
+            self._tell_states()
             order, _, missing = self._store.workers.beat(launch.wgroup_id, launch.generation, launch.node,
                                                          launch.owner, list(registered))
         except StoreError as error:
@@ -148,27 +151,48 @@ class LeaseKeeper:
         return claims[0] if claims else None
 
     def note_states(self, changed: dict[str, str]) -> None:
-        """Tell who is stopped, hung, or alive again."""
+        """Tell who is stopped, hung, or alive again, now or as soon as Redis answers."""
+        self._states |= changed
         try:
-            self._store.workers.set_states(self._launch.wgroup_id, changed)
+            self._tell_states()
         except StoreError as error:
             log.warning("cannot note the workers' states: %s", error)
 
-    def farewell(self, child: Child, reason: str, job: str) -> None:
-        """Deregister a dead worker, now or as soon as Redis answers; an empty reason: it left in order."""
+    def _tell_states(self) -> None:
+        if self._states:
+            self._store.workers.set_states(self._launch.wgroup_id, self._states)
+            self._states.clear()
+
+    def farewell(self, child: Child, reason: str) -> None:
+        """Take a dead worker out of the count, now or as soon as Redis answers; an empty reason: it left in order.
+
+        Its record stays until :meth:`settle`: should this launcher die first, others find whose jobs to hand on.
+        """
         if child.registered:
-            self._farewells.append(Departure(child.member, self._launch.node, child.pid, reason, job))
+            self._states.pop(child.member, None)
+            self._farewells.append(Departure(child.member, self._launch.node, child.pid, reason))
             self._rq_farewells.append(child.rq_name)
+        self._try_farewell()
+
+    def settle(self, member: str) -> None:
+        """Forget a dead worker: it holds no job any more."""
+        self._settled.append(Departure(member, self._launch.node, 0, ""))
+        self._try_farewell()
+
+    def _try_farewell(self) -> None:
         try:
             self._say_farewell()
         except StoreError as error:
-            log.warning("cannot deregister worker %d: %s", child.index, error)
+            log.warning("cannot deregister workers: %s", error)
             self._next_beat = min(self._next_beat, time.monotonic() + RETRY_SECONDS)
 
     def _say_farewell(self) -> None:
         if self._farewells:
-            self._store.workers.leave(self._launch.wgroup_id, self._farewells)
+            self._store.workers.leave(self._launch.wgroup_id, self._farewells, keep_records=True)
             self._farewells.clear()
+        if self._settled:
+            self._store.workers.leave(self._launch.wgroup_id, self._settled)
+            self._settled.clear()
         if self._rq_farewells:
             self._store.jobs.unregister_workers(self._rq_farewells, self._launch.queues)
             self._rq_farewells.clear()

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
+from gutscore_rs.store.connection import translated
 from gutscore_rs_workers.rq_bridge import DEFAULT_FAILURE_TTL, JobBooks, exception_info, result_ttl, wants_another_run
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
@@ -109,6 +110,7 @@ class Worker:
 
     def _give_back_unbegun(self) -> None:
         jobs, name = self._store.jobs, self._context.rq_name
+        jobs.fence_claims(name)
         for job_id, execution, queue in jobs.held_by(name):
             if queue:
                 jobs.put_back(job_id, execution, queue, name)
@@ -159,15 +161,19 @@ class Worker:
             outcome = self._store.jobs.finish(claim, result=self._serialized(job, value), result_ttl=ttl, worked=worked)
             if outcome != "complex":
                 return outcome
-        if not self._store.jobs.holds(claim):
-            return "fenced"
-        self._books.succeeded(claim, job, value)
-        return "ok"
+        return self._book(claim, lambda: self._books.succeeded(claim, job, value))
 
     def _fail(self, claim: Claim, job: Any, exc_info: Any) -> str:
+        return self._book(claim, lambda: self._books.failed(claim, job, exc_info))
+
+    def _book(self, claim: Claim, write: Callable[[], None]) -> str:
+        """Let RQ's code book an outcome; as it keeps some of its failures to itself, see that it did."""
         if not self._store.jobs.holds(claim):
             return "fenced"
-        self._books.failed(claim, job, exc_info)
+        with translated(self._store.where):
+            write()
+        if self._store.jobs.holds(claim):
+            raise StoreUnavailableError(f"RQ could not book the outcome of job {claim.job_id}")
         return "ok"
 
     @staticmethod
@@ -179,7 +185,7 @@ class Worker:
         except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
             return bytes(job.serializer.dumps("Unserializable return value"))
 
-    def _persist(self, write: Any) -> None:
+    def _persist(self, write: Callable[[], str]) -> None:
         """Book an outcome; an outage of Redis keeps it here until it is over (rulings 7)."""
         delay = 0.1
         while True:
