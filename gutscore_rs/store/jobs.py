@@ -18,6 +18,7 @@ import redis
 
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import RqKeys
+from gutscore_rs.store.records import name_of
 from gutscore_rs.store.scripts import Scripts
 
 DEFAULT_TIMEOUT = 180  # rq.Queue.DEFAULT_TIMEOUT
@@ -165,12 +166,14 @@ class Jobs:
         """What a worker has claimed and not ended: job id, execution, queue."""
         with translated(self._where):
             members: Any = self._client.smembers(self.keys.worker_executions(worker))
-            pairs = [tuple(member.decode().rsplit(":", 1)) for member in members]
+            # What is no text was not put there by a claim.
+            texts = [member.decode() for member in members if member.isascii() and b":" in member]
+            pairs = [text.rsplit(":", 1) for text in texts]
             pipeline = self._client.pipeline(transaction=False)
             for job_id, _ in pairs:
                 pipeline.hget(self.keys.job(job_id), "origin")
             origins = pipeline.execute()
-        return [(job_id, execution, origin.decode() if origin else "")
+        return [(job_id, execution, name_of(origin) if origin else "")
                 for (job_id, execution), origin in zip(pairs, origins, strict=True)]
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:

@@ -11,7 +11,7 @@ from gutscore_rs.errors import SerializationError
 from gutscore_rs.identity import ProcessIdentity, is_alive, is_here
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
-from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack
+from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, name_of, pack
 from gutscore_rs.store.scripts import Scripts
 
 PROVISIONER_LEASE = 12.0
@@ -61,7 +61,7 @@ class Provisioners:
             return []
         with translated(self._where):
             rows: Any = self._client.hmget(self._keys.provisioner_info, members)
-        return [decode_provisioner(member.decode(), packed)
+        return [decode_provisioner(name_of(member), packed)
                 for member, packed in zip(members, rows, strict=True) if packed]
 
     def serving(self, server: str) -> list[ProvisionerRecord]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from gutscore_rs.errors import StateConflictError
+from gutscore_rs.errors import GutscoreError, StateConflictError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
@@ -19,6 +19,7 @@ from gutscore_rs.store.records import (
     State,
     decode_launcher,
     decode_resource_set,
+    name_of,
     pack,
 )
 from gutscore_rs.store.scripts import Scripts
@@ -57,21 +58,38 @@ class ResourceSets:
         return decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)) if raw else None
 
     def all(self) -> list[ResourceSetRecord]:
-        """All sets whose hash still stands, in two round trips."""
+        """All sets whose hash still stands, in two round trips.
+
+        Raises:
+            SerializationError: One of them is garbage.
+        """
+        found, unreadable = self.readable()
+        if unreadable:
+            raise unreadable[0]
+        return found
+
+    def readable(self) -> tuple[list[ResourceSetRecord], list[GutscoreError]]:
+        """As :meth:`all`, with what is wrong with the sets that cannot be read."""
         ids = self.ids()
         with translated(self._where):
             pipeline = self._client.pipeline(transaction=False)
             for wgroup_id in ids:
                 pipeline.hgetall(self._keys.resource_set(wgroup_id))
             rows = pipeline.execute(raise_on_error=False)
-        found = []
+        found, unreadable = [], []
         for wgroup_id, raw in zip(ids, rows, strict=True):
-            if isinstance(raw, Exception):
-                with translated(self._keys.resource_set(wgroup_id)):
-                    raise raw
-            if raw:
-                found.append(decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)))
-        return found
+            key = self._keys.resource_set(wgroup_id)
+            try:
+                if isinstance(raw, Exception):
+                    with translated(key):
+                        raise raw
+                if raw:
+                    found.append(decode_resource_set(wgroup_id, raw, key))
+            except StoreUnavailableError:
+                raise
+            except GutscoreError as error:
+                unreadable.append(error)
+        return found, unreadable
 
     def request(self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None,
                 timeout: float) -> tuple[int, int]:
@@ -190,7 +208,7 @@ class ResourceSets:
         """The launchers that hold a node of the set."""
         with translated(self._keys.launchers(wgroup_id)):
             raw: Any = self._client.hgetall(self._keys.launchers(wgroup_id))
-        return [decode_launcher(node.decode(), value) for node, value in raw.items()]
+        return [decode_launcher(name_of(node), value) for node, value in raw.items()]
 
     def forget(self, wgroup_id: int) -> None:
         """Remove an ended set for good; a tombstone keeps a late launcher from bringing it back.

@@ -109,3 +109,8 @@ def swallow_everything(seconds: float) -> None:
 def leave_proof(*_args: object) -> None:
     """A callback that shows that it was called."""
     Path(os.environ["GUTSCORE_TEST_PROOF"]).touch()
+
+
+def sleep_and_fail(seconds: float, mark: str) -> None:
+    sleep(seconds, mark)
+    fail()

@@ -122,7 +122,9 @@ class LeaseKeeper:
     def restore(self, children: list[Child]) -> str:
         """Redis lost the set: bring it back, then its workers. The order that follows."""
         launch = self._launch
-        fields = dict(encode_resource_set(launch.record)) | {"state": State.ACTIVE.value}
+        # It is active again once all workers are registered; its start is known to a few milliseconds.
+        fields = dict(encode_resource_set(launch.record)) | {"state": State.STARTING.value,
+                                                             "started_at": f"{launch.server_time:.6f}"}
         try:
             outcome = self._store.sets.restore(launch.record, node=launch.node, owner=launch.owner,
                                                identity=launch.identity, fields=fields)
