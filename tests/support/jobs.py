@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def square(x: int) -> int:
@@ -114,3 +116,16 @@ def leave_proof(*_args: object) -> None:
 def sleep_and_fail(seconds: float, mark: str) -> None:
     sleep(seconds, mark)
     fail()
+
+
+def with_pid(function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
+    """A function's value with the worker that ran it; long enough for others to be woken too."""
+    value = function(*args)
+    time.sleep(0.1)
+    return os.getpid(), value
+
+
+def leave_mark(file: str, seconds: float) -> None:
+    """Show that the job was begun, then take a while."""
+    Path(file).touch()
+    time.sleep(seconds)
