@@ -15,6 +15,7 @@ from gutscore_rs.store.workers import BEAT_SECONDS, LEASE_SECONDS, Departure
 from gutscore_rs_workers.children import Child
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.shared_memory import SharedMemory
+from gutscore_rs_workers.worker import REGISTERED
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class LeaseKeeper:
         if order in ("ok", "drain"):
             for child in children:
                 child.registered = True
+                child.send(REGISTERED)
             self._memory.set_lease_end(before + LEASE_SECONDS)
             self._register_at_rq(children)
         return order
@@ -113,10 +115,11 @@ class LeaseKeeper:
             return "unreachable"
         self._next_beat = before + BEAT_SECONDS
         if order in ("ok", "drain"):
-            self._memory.set_lease_end(before + LEASE_SECONDS)
             if missing:
                 log.warning("Redis had lost %d workers; they are registered again", len(missing))
                 order = self.register(registered[member] for member in missing)
+            else:
+                self._memory.set_lease_end(before + LEASE_SECONDS)
         return order
 
     def restore(self, children: list[Child]) -> str:

@@ -28,7 +28,7 @@ from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 log = logging.getLogger(__name__)
 
 READY, IDLE, TOOK = b"R", b"I", b"J"
-WAKE, QUIT = b"W", b"Q"
+WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
 # An idle worker looks by itself now and then, should a wake-up have been lost.
 IDLE_LOOK = 10.0
 
@@ -61,6 +61,7 @@ class Worker:
         self._stopping = False
         self._in_user_code = False
         self._unsure = False
+        self._registered = False
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
@@ -84,8 +85,11 @@ class Worker:
         return self._stopping or self._memory.draining
 
     def _may_claim(self) -> bool:
-        """Only within the lease: the workers of a stopped launcher take nothing (rulings 22)."""
-        return time.monotonic() < self._memory.lease_end
+        """Only within the lease: the workers of a stopped launcher take nothing (rulings 22).
+
+        And only once registered: else nobody would find the jobs of a worker that dies together with its launcher.
+        """
+        return self._registered and time.monotonic() < self._memory.lease_end
 
     def _connect(self) -> None:
         while not self._leaving():
@@ -217,6 +221,8 @@ class Worker:
             return
         except OSError:
             message = b""
+        if REGISTERED in message:
+            self._registered = True
         if not message or QUIT in message:
             self._stopping = True
 
