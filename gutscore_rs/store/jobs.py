@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import redis
 
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import RqKeys
+from gutscore_rs.store.records import name_of
 from gutscore_rs.store.scripts import Scripts
 
 DEFAULT_TIMEOUT = 180  # rq.Queue.DEFAULT_TIMEOUT
@@ -65,6 +67,15 @@ class Claim:
 _NOT_PLAIN = (b"success_callback_name", b"repeats_left", b"rate_limit_key", b"webhooks", b"group_id")
 
 
+# No claim has a higher number.
+_LAST_CLAIM = 10**15
+
+
+def _claim_number() -> int:
+    """Rises with every call, also across processes of this host; microseconds, which Lua's numbers hold exactly."""
+    return time.monotonic_ns() // 1000
+
+
 class Jobs:
     """Claims and ends jobs on RQ's keys."""
 
@@ -80,7 +91,7 @@ class Jobs:
         for queue in queues:
             keys += [self.keys.queue(queue), self.keys.started(queue)]
         reply = self._scripts.run("claim_job", keys, [
-            secrets.token_hex(8), worker, secrets.token_hex(16), rq_time(), DEFAULT_TIMEOUT, self.keys.prefix,
+            _claim_number(), worker, secrets.token_hex(16), rq_time(), DEFAULT_TIMEOUT, self.keys.prefix,
         ])
         if not reply:
             return None
@@ -156,13 +167,29 @@ class Jobs:
         """What a worker has claimed and not ended: job id, execution, queue."""
         with translated(self._where):
             members: Any = self._client.smembers(self.keys.worker_executions(worker))
-            pairs = [tuple(member.decode().rsplit(":", 1)) for member in members]
+            # What is no text was not put there by a claim.
+            texts = [member.decode() for member in members if member.isascii() and b":" in member]
+            pairs = [text.rsplit(":", 1) for text in texts]
             pipeline = self._client.pipeline(transaction=False)
             for job_id, _ in pairs:
                 pipeline.hget(self.keys.job(job_id), "origin")
             origins = pipeline.execute()
-        return [(job_id, execution, origin.decode() if origin else "")
+        return [(job_id, execution, name_of(origin) if origin else "")
                 for (job_id, execution), origin in zip(pairs, origins, strict=True)]
+
+    def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
+        """Make claims that were sent and not answered void, should they still arrive; what was claimed stays claimed.
+
+        Args:
+            worker: RQ name of the worker that sent them.
+            for_good: The worker is dead: it shall never claim again.
+        """
+        with translated(self._where):
+            key, pipeline = self.keys.worker(worker), self._client.pipeline()
+            pipeline.hset(key, "gs_claim", _LAST_CLAIM if for_good else _claim_number())
+            pipeline.hdel(key, "gs_claimed")
+            pipeline.expire(key, WORKER_TTL)
+            pipeline.execute()
 
     def drop_claim(self, worker: str, job_id: str, execution: str) -> None:
         """Forget an execution whose job was deleted."""

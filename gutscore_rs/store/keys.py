@@ -22,8 +22,8 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        launcher
 ``:resource_set:<id>:launchers``               HASH    node -> ``<token>:<nonce>:`` + *msgpack* identity of
                                                        the launcher there; launcher (attach, detach)
-``:resource_set:<id>:lock``                    STRING  nonce of the operation that works on the set; 30 s,
-                                                       renewed; provisioner
+``:resource_set:<id>:lock``                    STRING  JSON identity of the process that carries out an
+                                                       operation on the set; 30 s, renewed; provisioner
 ``:tombstone:<id>``                            STRING  the set was forgotten on purpose; 1 day; ``forget``
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,
@@ -52,7 +52,7 @@ it is never used for two processes.
 
 RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
 Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
-no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's nonce
+no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's number
 and what it returned), ``gs_done`` and ``gs_returned`` on a job (the execution that ended it, that was put back),
 ``gs_deliveries`` (how often a job came back from a lost host).
 """

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
 import redis
 
 from gutscore_rs.errors import SerializationError
+from gutscore_rs.identity import ProcessIdentity, is_alive, is_here
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
-from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, pack, text_of
+from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, name_of, pack
 from gutscore_rs.store.scripts import Scripts
 
 PROVISIONER_LEASE = 12.0
 PROVISIONER_BEAT = 3.0
+
+
+def lock_owner(process: ProcessIdentity) -> str:
+    """The text that stands in a lock: whoever is on that host sees whether its owner still lives."""
+    return json.dumps(process.to_dict(), sort_keys=True)
+
+
+def _owner_of(lock: bytes | None) -> ProcessIdentity | None:
+    try:
+        return ProcessIdentity.from_dict(json.loads(lock)) if lock else None
+    except (ValueError, TypeError, SerializationError):
+        return None
 
 
 class Provisioners:
@@ -52,7 +66,7 @@ class Provisioners:
         for member, packed in zip(members, rows, strict=True):
             # One that cannot be read (of another version, damaged) must not hide the others.
             with suppress(SerializationError):
-                found.append(decode_provisioner(text_of(member), packed or b""))
+                found.append(decode_provisioner(name_of(member), packed or b""))
         return found
 
     def serving(self, server: str) -> list[ProvisionerRecord]:
@@ -75,10 +89,15 @@ class Provisioners:
         """Give the lock of a resource set back."""
         self._scripts.run("release_lease", [self._keys.lock(wgroup_id)], [owner])
 
-    def is_locked(self, wgroup_id: int) -> bool:
-        """Whether an operation is at work on the set."""
+    def is_locked(self, wgroup_id: int, host: str) -> bool:
+        """Whether an operation is at work on the set; the lock of one that was killed on this host is removed."""
         with translated(self._where):
-            return bool(self._client.exists(self._keys.lock(wgroup_id)))
+            lock: Any = self._client.get(self._keys.lock(wgroup_id))
+        owner = _owner_of(lock)
+        if owner is not None and is_here(owner, host) and not is_alive(owner):
+            self.unlock(wgroup_id, lock_owner(owner))
+            return False
+        return lock is not None
 
     def burn(self, nonce: str, job_id: str, seconds: float) -> bool:
         """Burn an operation's nonce: True for the first job id that brings it, and for that one again."""

@@ -74,6 +74,16 @@ def unpack_map(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def name_of(raw: bytes) -> str:
+    """A member or field name that anybody may have written; ``raw_name`` gives the same bytes again."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def raw_name(name: str) -> bytes:
+    """The inverse of :func:`name_of`."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def text_of(value: bytes | str) -> str:
     """Text that somebody may have written; bytes that are no UTF-8 are shown, never an error."""
     return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
@@ -19,8 +19,8 @@ from gutscore_rs.store.records import (
     State,
     decode_launcher,
     decode_resource_set,
+    name_of,
     pack,
-    text_of,
 )
 from gutscore_rs.store.scripts import Scripts
 
@@ -57,35 +57,36 @@ class ResourceSets:
             raw: Any = self._client.hgetall(self._keys.resource_set(wgroup_id))
         return decode_resource_set(wgroup_id, raw, self._keys.resource_set(wgroup_id)) if raw else None
 
-    def all(self, *, unreadable: Callable[[GutscoreError], None] | None = None) -> list[ResourceSetRecord]:
+    def all(self) -> list[ResourceSetRecord]:
         """All sets whose hash still stands, in two round trips.
 
-        Args:
-            unreadable: Takes the error of a set that cannot be read; without it the first one is raised.
-
         Raises:
-            SerializationError: A set's hash is garbage.
-            StoreError: A set's key is none of ours.
+            SerializationError: One of them is garbage.
         """
+        found, unreadable = self.readable()
+        if unreadable:
+            raise unreadable[0]
+        return found
+
+    def readable(self) -> tuple[list[ResourceSetRecord], list[GutscoreError]]:
+        """As :meth:`all`, with what is wrong with the sets that cannot be read."""
         ids = self.ids()
         with translated(self._where):
             pipeline = self._client.pipeline(transaction=False)
             for wgroup_id in ids:
                 pipeline.hgetall(self._keys.resource_set(wgroup_id))
             rows = pipeline.execute(raise_on_error=False)
-        found = []
+        found, unreadable = [], []
         for wgroup_id, raw in zip(ids, rows, strict=True):
             try:
                 record = self._decoded(wgroup_id, raw)
             except StoreUnavailableError:
                 raise
             except GutscoreError as error:
-                if unreadable is None:
-                    raise
-                unreadable(error)
+                unreadable.append(error)
             else:
                 found += [record] if record else []
-        return found
+        return found, unreadable
 
     def _decoded(self, wgroup_id: int, reply: Any) -> ResourceSetRecord | None:
         key = self._keys.resource_set(wgroup_id)
@@ -215,7 +216,7 @@ class ResourceSets:
         """The launchers that hold a node of the set."""
         with translated(self._keys.launchers(wgroup_id)):
             raw: Any = self._client.hgetall(self._keys.launchers(wgroup_id))
-        return [decode_launcher(text_of(node), value) for node, value in raw.items()]
+        return [decode_launcher(name_of(node), value) for node, value in raw.items()]
 
     def forget(self, wgroup_id: int) -> None:
         """Remove an ended set for good; a tombstone keeps a late launcher from bringing it back.

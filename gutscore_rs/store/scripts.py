@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from gutscore_rs.store.connection import translated
+from gutscore_rs.store.records import raw_name
 
 ScriptName = Literal[
     "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "forget", "lease", "leave", "live",
@@ -48,8 +49,10 @@ class Scripts:
 
     def run(self, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script by its digest; a server that forgot it (restart, SCRIPT FLUSH) gets it again."""
+        # Names that are no text must reach Redis as they came from there.
+        values: list[Any] = [raw_name(value) if isinstance(value, str) else value for value in arguments]
         with translated(self._where):
             try:
-                return self._client.evalsha(_digest(name), len(keys), *keys, *arguments)
+                return self._client.evalsha(_digest(name), len(keys), *keys, *values)
             except NoScriptError:
-                return self._client.eval(source(name), len(keys), *keys, *arguments)
+                return self._client.eval(source(name), len(keys), *keys, *values)

@@ -12,7 +12,7 @@ import redis
 from gutscore_rs.errors import SerializationError
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys, RqKeys
-from gutscore_rs.store.records import WorkerRecord, decode_worker, encode_worker, text_of
+from gutscore_rs.store.records import WorkerRecord, decode_worker, encode_worker, name_of, raw_name
 from gutscore_rs.store.scripts import Scripts
 
 # A lost host leaves the count after LEASE seconds, its jobs are handed on at most 3 s later: 15 s in all
@@ -77,10 +77,17 @@ class WorkerRegistry:
             "beat", [keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.launchers(wgroup_id)],
             [generation, node, owner, LEASE_SECONDS, *members],
         )
-        return reply[0].decode(), float(reply[1] or 0), [member.decode() for member in reply[2:]]
+        return reply[0].decode(), float(reply[1] or 0), [name_of(member) for member in reply[2:]]
 
-    def leave(self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False) -> int:
-        """Deregister workers at once; with ``only_expired`` those whose lease is valid again stay.
+    def leave(self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False,
+              keep_records: bool = False) -> int:
+        """Deregister workers at once.
+
+        Args:
+            wgroup_id: Their set.
+            departures: Who they are.
+            only_expired: Those whose lease is valid again stay.
+            keep_records: They count no more, but their records stay, until their jobs are handed on.
 
         Returns:
             How many were removed.
@@ -93,7 +100,7 @@ class WorkerRegistry:
         keys = self._keys
         return int(self._scripts.run(
             "leave", [keys.live(wgroup_id), keys.workers(wgroup_id), keys.states(wgroup_id), keys.lost],
-            [wgroup_id, "expired" if only_expired else "", *flat],
+            [wgroup_id, "expired" if only_expired else "keep" if keep_records else "", *flat],
         ))
 
     def set_states(self, wgroup_id: int, states: dict[str, str]) -> None:
@@ -123,7 +130,7 @@ class WorkerRegistry:
         if not ids:
             return {}
         reply = self._scripts.run("live", [self._keys.live(wgroup_id) for wgroup_id in ids], [LEASE_SECONDS])
-        return {wgroup_id: list(map(text_of, members))
+        return {wgroup_id: [name_of(member) for member in members]
                 for wgroup_id, members in zip(ids, reply, strict=True)}
 
     def counts_by_host(self, ids: Sequence[int]) -> dict[str, int]:
@@ -143,28 +150,29 @@ class WorkerRegistry:
             pipeline = self._client.pipeline(transaction=False)
             for wgroup_id, members in live.items():
                 if members:
-                    pipeline.hmget(self._keys.workers(wgroup_id), members)
-                    pipeline.hmget(self._keys.states(wgroup_id), members)
+                    fields: Any = list(map(raw_name, members))
+                    pipeline.hmget(self._keys.workers(wgroup_id), fields)
+                    pipeline.hmget(self._keys.states(wgroup_id), fields)
             replies = iter(pipeline.execute())
         found = []
         for wgroup_id, members in live.items():
             if not members:
                 continue
             for member, packed, state in zip(members, next(replies), next(replies), strict=True):
-                found.append(_decode_or_guess(member, wgroup_id, packed, text_of(state) if state else "alive"))
+                found.append(_decode_or_guess(member, wgroup_id, packed, name_of(state) if state else "alive"))
         return self._with_jobs(found)
 
     def expired(self, wgroup_id: int, limit: int = 1000) -> list[WorkerRecord]:
         """Workers whose lease is over and who were not deregistered: their host is lost, or cut off."""
         reply = self._scripts.run("expired", [self._keys.live(wgroup_id), self._keys.workers(wgroup_id)], [limit])
-        return [_decode_or_guess(text_of(member), wgroup_id, packed)
+        return [_decode_or_guess(name_of(member), wgroup_id, packed)
                 for member, packed in zip(reply[::2], reply[1::2], strict=True)]
 
     def registered(self, wgroup_id: int, node: str) -> list[WorkerRecord]:
         """Everybody that a node's launchers registered and nobody deregistered, whatever their lease."""
         with translated(self._where):
             raw: Any = self._client.hgetall(self._keys.workers(wgroup_id))
-        workers = [_decode_or_guess(text_of(member), wgroup_id, packed) for member, packed in raw.items()]
+        workers = [_decode_or_guess(name_of(member), wgroup_id, packed) for member, packed in raw.items()]
         return [worker for worker in workers if worker.host == node]
 
     def _with_jobs(self, workers: list[WorkerRecord]) -> list[WorkerRecord]:
@@ -175,7 +183,7 @@ class WorkerRegistry:
             claims = pipeline.execute()
         out = []
         for worker, executions in zip(workers, claims, strict=True):
-            job = text_of(min(executions)).rsplit(":", 1)[0] if executions else None
+            job = name_of(min(executions)).rpartition(":")[0] if executions else None
             out.append(replace(worker, job=job))
         return out
 
@@ -185,6 +193,6 @@ def _decode_or_guess(member: str, wgroup_id: int, packed: bytes | None, state: s
         return decode_worker(member, wgroup_id, packed or b"", state=state)
     except SerializationError:
         parts = (member.split("/") + [""] * 7)[:7]
-        numbers = [int(part) if part.isdecimal() else 0 for part in (parts[2], parts[3], parts[4])]
+        numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in (parts[2], parts[3], parts[4])]
         return WorkerRecord(member=member, resource_set=wgroup_id, index=numbers[0], host=parts[0], pid=numbers[1],
                             start_ticks=numbers[2], boot_id=parts[5], started_at=0.0, rq_name="", state=state)

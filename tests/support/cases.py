@@ -108,3 +108,17 @@ class LiveCase:
         survivors = kill_marked(f"{self.folder.root}:", prefix=True)
         assert not survivors, f"could not kill {survivors}"
         self.store.close()
+
+    def reasons(self) -> list[str]:
+        """Why workers were lost, oldest first."""
+        return [event.fields["reason"] for event in self.store.history.lost(1000)]
+
+    def whys(self, wgroup_id: int = 0) -> list[tuple[str, str]]:
+        """The set's states with their reasons, oldest first."""
+        return [(event.fields["state"], event.fields["why"]) for event in self.store.history.events(1000)
+                if event.resource_set == wgroup_id]
+
+    def error_of(self, wgroup_id: int = 0) -> str:
+        record = self.store.sets.get(wgroup_id)
+        assert record is not None
+        return record.error

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def square(x: int) -> int:
@@ -28,6 +30,11 @@ def sleep(seconds: float, mark: str = "") -> str:
         with Path(mark).open("a") as stream:
             stream.write(f"end {os.getpid()}\n")
     return "slept"
+
+
+def sleep_less_again(first: float, later: float, mark: str) -> str:
+    """As :func:`sleep`, with another length from the second run on."""
+    return sleep(later if Path(mark).exists() else first, mark)
 
 
 def kill_myself(signum: int = signal.SIGKILL) -> None:
@@ -74,3 +81,51 @@ def spin(seconds: float) -> float:
     while time.monotonic() < until:
         x += 1.0
     return x
+
+
+def end_process(code: int) -> None:
+    """End the process without a word."""
+    os._exit(code)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def hang_in_c(seconds: float) -> None:
+    """As C code that no Python signal handler interrupts: every signal that can be blocked is."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(seconds)
+
+
+def swallow_everything(seconds: float) -> None:
+    """As code that catches whatever is raised in it and goes on."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except BaseException:  # noqa: S112
+            continue
+
+
+def leave_proof(*_args: object) -> None:
+    """A callback that shows that it was called."""
+    Path(os.environ["GUTSCORE_TEST_PROOF"]).touch()
+
+
+def sleep_and_fail(seconds: float, mark: str) -> None:
+    sleep(seconds, mark)
+    fail()
+
+
+def with_pid(function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
+    """A function's value with the worker that ran it; long enough for others to be woken too."""
+    value = function(*args)
+    time.sleep(0.1)
+    return os.getpid(), value
+
+
+def leave_mark(file: str, seconds: float) -> None:
+    """Show that the job was begun, then take a while."""
+    Path(file).touch()
+    time.sleep(seconds)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 
 from gutscore_rs.errors import GutscoreError, OperationRefusedError
+from gutscore_rs.identity import this_process
 from gutscore_rs.operations.doorbell import FAILURE_TTL, RESULT_TTL, MsgpackSerializer, sealed_operation
 from gutscore_rs.operations.envelope import Operation, unseal
 from gutscore_rs.store import Claim, Store
+from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import ResourceSetRecord
 from gutscore_rs_workers import local_backend
 from gutscore_rs_workers.local_backend import Site
@@ -53,7 +54,7 @@ def carry_out(site: Site, claim: Claim, operation: Operation) -> str:
     Raises:
         GutscoreError: It failed; the set's hash says so too, and reconcile tries again what can be.
     """
-    store, owner = site.store, secrets.token_hex(8)
+    store, owner = site.store, lock_owner(this_process(site.host))
     record = store.sets.get(operation.wgroup_id)
     if record is None or (record.generation, record.version) != (operation.generation, operation.version):
         return f"{operation.kind}: the set has changed since; nothing to do"

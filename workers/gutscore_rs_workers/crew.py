@@ -9,8 +9,9 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gutscore_rs.identity import identify
 from gutscore_rs.processes import kill_marked, session_members
@@ -37,6 +38,13 @@ class Death:
     cursor: Cursor
     reason: str
     in_order: bool
+
+
+def extend_path(spec: Mapping[str, Any]) -> None:
+    """Make the project's own modules importable in this process."""
+    for folder in reversed(spec.get("path", [])):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
 
 
 class Crew:
@@ -76,7 +84,8 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         nonce = new_nonce()
         rq_name = f"{launch.access.case}.{launch.wgroup_id}.{launch.generation}.{index}.{nonce}"
-        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory)
+        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory,
+                                launch.timeout_grace)
         self._memory.write(index, Cursor())
         log_file = launch.logs / f"worker-{index}.log"
         pid = fork_process(lambda: self._become_worker(context), keep=[theirs.fileno()], log_file=log_file,
@@ -99,9 +108,7 @@ class Crew:
         gpus = share(self._grant.gpus, index, int(spec.get("gpus_per_worker") or 0))
         if gpus:
             os.environ.update(gpu_environment(gpus))
-        for folder in reversed(spec.get("path", [])):
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
+        extend_path(spec)
         return Worker(context).run()
 
     def read(self, child: Child) -> None:
@@ -126,8 +133,8 @@ class Crew:
             child.woken = False
 
     def idle(self) -> list[Child]:
-        """Workers that wait for work and were not woken since."""
-        return [child for child in self.children.values() if child.idle]
+        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up to itself."""
+        return [child for child in self.children.values() if child.idle and child.state == "alive"]
 
     def wake(self, child: Child) -> None:
         """Send an idle worker to look."""
@@ -228,11 +235,11 @@ class Crew:
             child.send(QUIT)
 
     def signal_all(self, signum: int, *, reason: str = "") -> None:
-        """Signal every worker; with a reason its death is our doing."""
+        """Signal every worker; with a reason (what it did wrong) its death is our doing."""
         for child in self.children.values():
             child.told_to_stop = True
             if reason:
-                child.killed_for = reason
+                child.killed_for = f"worker {child.index} (pid {child.pid}) {reason}"
             # A stopped process takes no other signal than KILL and CONT.
             if child.state == "stopped" and signum != signal.SIGKILL:
                 child.signal(signal.SIGCONT)

@@ -76,6 +76,11 @@ class Launch:
         return float(self.spec.get("drain_timeout", 5.0))
 
     @property
+    def timeout_grace(self) -> float:
+        """Seconds beyond its job's timeout after which a worker is killed: SIGALRM cannot interrupt C code (rulings 4)."""
+        return float(self.spec.get("timeout_grace", 15.0))
+
+    @property
     def deadline(self) -> float:
         """Monotonic second at which the set's runtime ends."""
         if self.record.deadline:

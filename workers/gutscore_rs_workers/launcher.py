@@ -31,7 +31,7 @@ from gutscore_rs.store.records import OPEN, State
 from gutscore_rs_workers.affinity import available_cpus, available_gpus
 from gutscore_rs_workers.allocation import Grant, Wish, allocate
 from gutscore_rs_workers.children import Child, fork_process
-from gutscore_rs_workers.crew import Crew, Death
+from gutscore_rs_workers.crew import Crew, Death, extend_path
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.lease_keeper import LeaseKeeper
 from gutscore_rs_workers.peek import QueuePeek
@@ -72,10 +72,12 @@ class Ending:
 class Recovery:
     """The jobs of a dead worker, being handed on by a child of ours."""
 
+    member: str
     rq_name: str
     running: str
     reason: str
     cut: bool
+    done: bool = False
     pid: int = 0
     next_try: float = 0.0
 
@@ -226,9 +228,9 @@ class Launcher:
         if reason:
             log.warning("%s", reason)
         cut = self._phase >= Phase.DRAINING and child.told_to_stop
-        self._keeper.farewell(child, reason, "")
+        self._keeper.farewell(child, reason)
         if child.ready and not self._ending.fenced:
-            self._recoveries.append(Recovery(child.rq_name, death.cursor.execution, death.reason, cut))
+            self._recoveries.append(Recovery(child.member, child.rq_name, death.cursor.execution, death.reason, cut))
         if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
             self._end(f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
                       f"(`gutscore-rs logs {self._launch.access.case}`)", State.FAILED)
@@ -291,7 +293,7 @@ class Launcher:
             self._crew.signal_all(signal.SIGTERM)
             self._phase_ends = now + STOP_GRACE
         else:
-            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "it did not stop in time")
+            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "did not stop in time and was killed")
             self._phase_ends = now + STOP_GRACE
 
     def _check_time(self) -> None:
@@ -339,7 +341,7 @@ class Launcher:
 
     def _recover(self) -> None:
         """Hand on the jobs of the dead, each in a short child: RQ's code unpickles and calls what users wrote."""
-        self._recoveries = [recovery for recovery in self._recoveries if recovery.rq_name]
+        self._recoveries = [recovery for recovery in self._recoveries if not recovery.done]
         for recovery in self._recoveries:
             if not recovery.pid and time.monotonic() >= recovery.next_try:
                 recovery.pid = fork_process(lambda item=recovery: self._hand_on(item))  # type: ignore[misc]
@@ -348,6 +350,8 @@ class Launcher:
                 os.kill(recovery.pid, signal.SIGKILL)
 
     def _hand_on(self, recovery: Recovery) -> int:
+        # A failure callback lives where the tasks do.
+        extend_path(self._launch.spec)
         store = Store.open(self._launch.access, name="recovery")
         recover_worker(store, recovery.rq_name, running=recovery.running, reason=recovery.reason, cut=recovery.cut)
         return 0
@@ -360,7 +364,8 @@ class Launcher:
             return
         recovery.pid = 0
         if os.waitstatus_to_exitcode(status) == 0:
-            recovery.rq_name = ""
+            recovery.done = True
+            self._keeper.settle(recovery.member)
         else:
             log.warning("handing on the jobs of %s failed; trying again", recovery.rq_name)
             recovery.next_try = time.monotonic() + 1.0

@@ -15,6 +15,7 @@ from gutscore_rs.store.workers import BEAT_SECONDS, LEASE_SECONDS, Departure
 from gutscore_rs_workers.children import Child
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.shared_memory import SharedMemory
+from gutscore_rs_workers.worker import REGISTERED
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class LeaseKeeper:
         self._next_rq_beat = time.monotonic() + RQ_BEAT_SECONDS
         self._farewells: list[Departure] = []
         self._rq_farewells: list[str] = []
+        self._settled: list[Departure] = []
+        self._states: dict[str, str] = {}
 
     @property
     def next_beat(self) -> float:
@@ -70,6 +73,7 @@ class LeaseKeeper:
         if order in ("ok", "drain"):
             for child in children:
                 child.registered = True
+                child.send(REGISTERED)
             self._memory.set_lease_end(before + LEASE_SECONDS)
             self._register_at_rq(children)
         return order
@@ -102,6 +106,7 @@ class LeaseKeeper:
         before = time.monotonic()
         try:
             self._say_farewell()
+            self._tell_states()
             order, _, missing = self._store.workers.beat(launch.wgroup_id, launch.generation, launch.node,
                                                          launch.owner, list(registered))
         except StoreError as error:
@@ -110,16 +115,19 @@ class LeaseKeeper:
             return "unreachable"
         self._next_beat = before + BEAT_SECONDS
         if order in ("ok", "drain"):
-            self._memory.set_lease_end(before + LEASE_SECONDS)
             if missing:
                 log.warning("Redis had lost %d workers; they are registered again", len(missing))
                 order = self.register(registered[member] for member in missing)
+            else:
+                self._memory.set_lease_end(before + LEASE_SECONDS)
         return order
 
     def restore(self, children: list[Child]) -> str:
         """Redis lost the set: bring it back, then its workers. The order that follows."""
         launch = self._launch
-        fields = dict(encode_resource_set(launch.record)) | {"state": State.ACTIVE.value}
+        # It is active again once all workers are registered; its start is known to a few milliseconds.
+        fields = dict(encode_resource_set(launch.record)) | {"state": State.STARTING.value,
+                                                             "started_at": f"{launch.server_time:.6f}"}
         try:
             outcome = self._store.sets.restore(launch.record, node=launch.node, owner=launch.owner,
                                                identity=launch.identity, fields=fields)
@@ -148,27 +156,48 @@ class LeaseKeeper:
         return claims[0] if claims else None
 
     def note_states(self, changed: dict[str, str]) -> None:
-        """Tell who is stopped, hung, or alive again."""
+        """Tell who is stopped, hung, or alive again, now or as soon as Redis answers."""
+        self._states |= changed
         try:
-            self._store.workers.set_states(self._launch.wgroup_id, changed)
+            self._tell_states()
         except StoreError as error:
             log.warning("cannot note the workers' states: %s", error)
 
-    def farewell(self, child: Child, reason: str, job: str) -> None:
-        """Deregister a dead worker, now or as soon as Redis answers; an empty reason: it left in order."""
+    def _tell_states(self) -> None:
+        if self._states:
+            self._store.workers.set_states(self._launch.wgroup_id, self._states)
+            self._states.clear()
+
+    def farewell(self, child: Child, reason: str) -> None:
+        """Take a dead worker out of the count, now or as soon as Redis answers; an empty reason: it left in order.
+
+        Its record stays until :meth:`settle`: should this launcher die first, others find whose jobs to hand on.
+        """
         if child.registered:
-            self._farewells.append(Departure(child.member, self._launch.node, child.pid, reason, job))
+            self._states.pop(child.member, None)
+            self._farewells.append(Departure(child.member, self._launch.node, child.pid, reason))
             self._rq_farewells.append(child.rq_name)
+        self._try_farewell()
+
+    def settle(self, member: str) -> None:
+        """Forget a dead worker: it holds no job any more."""
+        self._settled.append(Departure(member, self._launch.node, 0, ""))
+        self._try_farewell()
+
+    def _try_farewell(self) -> None:
         try:
             self._say_farewell()
         except StoreError as error:
-            log.warning("cannot deregister worker %d: %s", child.index, error)
+            log.warning("cannot deregister workers: %s", error)
             self._next_beat = min(self._next_beat, time.monotonic() + RETRY_SECONDS)
 
     def _say_farewell(self) -> None:
         if self._farewells:
-            self._store.workers.leave(self._launch.wgroup_id, self._farewells)
+            self._store.workers.leave(self._launch.wgroup_id, self._farewells, keep_records=True)
             self._farewells.clear()
+        if self._settled:
+            self._store.workers.leave(self._launch.wgroup_id, self._settled)
+            self._settled.clear()
         if self._rq_farewells:
             self._store.jobs.unregister_workers(self._rq_farewells, self._launch.queues)
             self._rq_farewells.clear()

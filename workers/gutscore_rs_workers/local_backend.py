@@ -175,12 +175,16 @@ def bury_launcher(site: Site, record: ResourceSetRecord, launcher: LauncherRecor
 
 
 def deregister(store: Store, wgroup_id: int, workers: list[WorkerRecord], reason: str) -> None:
-    """Workers that are certainly gone: out of the count, then their jobs back into the queues."""
+    """Workers that are certainly gone: out of the count, then their jobs back into the queues, then forgotten.
+
+    In this order, so that whoever is killed in the middle of it strands no job: the next one finds the records.
+    """
     departures = [Departure(worker.member, worker.host, worker.pid, reason) for worker in workers]
-    store.workers.leave(wgroup_id, departures)
+    store.workers.leave(wgroup_id, departures, keep_records=True)
     names = [worker.rq_name for worker in workers if worker.rq_name]
     for name in names:
-        recover_lost(store, name, reason=reason)
+        recover_lost(store, name, reason=reason, dead=True)
+    store.workers.leave(wgroup_id, departures)
     if names:
         record = store.sets.get(wgroup_id)
         store.jobs.unregister_workers(names, list(record.spec.get("queues", [])) if record else [])

@@ -19,6 +19,7 @@ import selectors
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -26,7 +27,7 @@ from redis.exceptions import RedisError
 
 from gutscore_rs import __version__, embedded
 from gutscore_rs.access import read_access
-from gutscore_rs.errors import GutscoreError, StoreError
+from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
 from gutscore_rs.operations.client import OperationsClient
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
@@ -52,6 +53,7 @@ GLOBAL_ROUND = 1.0
 DUTY = 4.0
 RQ_BEAT = 60.0
 LAST_OPERATIONS = 10.0
+COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
 ORPHAN_GRACE = 60.0
 
@@ -79,8 +81,9 @@ class Provisioner:
         self._selector = selectors.DefaultSelector()
         self._operations: dict[int, Claim] = {}
         self._reaper = Reaper()
-        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global"), 0.0)
+        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "work"), 0.0)
         self._work_waits = True
+        self._complained: dict[str, float] = {}
         self._stopping = False
 
     def run(self) -> int:
@@ -94,8 +97,8 @@ class Provisioner:
                 else:
                     self._on_peek()
             self._bury_children()
-            self._attempt(self._periodic)
-            self._attempt(self._take_work)
+            self._periodic()
+            self._attempt("work", self._take_work)
         self._finish()
         return 0
 
@@ -121,35 +124,49 @@ class Provisioner:
             self._next["local"] = 0.0
 
     def _sleep(self) -> float:
-        if self._work_waits and len(self._operations) < MOST_OPERATIONS:
-            return 0.0
-        return max(0.0, min(self._next.values()) - time.monotonic())
+        moments = (moment for name, moment in self._next.items() if name != "work" or self._may_take_work())
+        return max(0.0, min(moments) - time.monotonic())
 
-    def _attempt(self, step: object) -> None:
+    def _may_take_work(self) -> bool:
+        return self._work_waits and len(self._operations) < MOST_OPERATIONS
+
+    def _attempt(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; an outage of Redis, or garbage in it, is logged and never ends a provisioner."""
         try:
-            step()  # type: ignore[operator]
-        except StoreError as error:
+            step()
+        except (StoreUnavailableError, RedisError, OSError) as error:
             log.warning("%s", error)
             self._reaper.lost_contact()
-            self._postpone()
-        except (RedisError, OSError) as error:
-            log.warning("Redis: %s", error)
-            self._reaper.lost_contact()
-            self._postpone()
+            # All steps need Redis: try again together, not one after the other.
+            self._postpone(*self._next)
         except GutscoreError as error:
-            log.error("%s", error)  # noqa: TRY400 - it names what is wrong in Redis
-            self._postpone()
+            self._complain([str(error)])
+            self._postpone(name)
+        else:
+            return True
+        return False
 
-    def _postpone(self) -> None:
+    def _complain(self, complaints: list[str]) -> None:
+        """Log what is wrong in Redis, once a minute each."""
+        now = time.monotonic()
+        for text in complaints:
+            if now >= self._complained.get(text, 0.0):
+                log.error("%s", text)
+                self._complained[text] = now + COMPLAIN_AGAIN
+        if len(self._complained) > MOST_COMPLAINTS:
+            self._complained.clear()
+
+    def _postpone(self, *names: str) -> None:
         later = time.monotonic() + ROUND
-        for name, moment in self._next.items():
-            self._next[name] = max(moment, later)
+        for name in names:
+            self._next[name] = max(self._next[name], later)
 
     # -- operations -----------------------------------------------------------------------------------------
 
     def _take_work(self) -> None:
-        while self._work_waits and len(self._operations) < MOST_OPERATIONS:
+        if time.monotonic() < self._next["work"]:
+            return
+        while self._may_take_work():
             claim = self._store.jobs.claim([self._queue], self._rq_name)
             if claim is None:
                 self._work_waits = False
@@ -167,7 +184,7 @@ class Provisioner:
         except (RedisError, OSError) as error:
             log.warning("lost the connection that watches the queue: %s", error)
             self._reaper.lost_contact()
-            self._postpone()
+            self._postpone(*self._next)
 
     def _carry_out(self, claim: Claim) -> int:
         # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.
@@ -195,9 +212,8 @@ class Provisioner:
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
 
-    def _every(self, name: str, seconds: float, work: object) -> None:
-        if time.monotonic() >= self._next[name]:
-            work()  # type: ignore[operator]
+    def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        if time.monotonic() >= self._next[name] and self._attempt(name, work):
             self._next[name] = time.monotonic() + seconds
 
     def _beat(self) -> None:
@@ -211,7 +227,7 @@ class Provisioner:
             }}, [self._queue])
 
     def _local_round(self) -> None:
-        local_round(self._site)
+        self._complain(local_round(self._site))
         self._watch_owner()
 
     def _global_round(self) -> None:
@@ -220,6 +236,7 @@ class Provisioner:
             removed = self._reaper.round(self._site)
             if removed:
                 log.warning("%d workers left the registry: their leases ended", removed)
+            self._complain(self._reaper.complaints)
         if duties.take_duty("reconciler", self._me.member, DUTY):
             global_round(self._site)
 
@@ -229,7 +246,7 @@ class Provisioner:
             return
         self._owner_gone_since = self._owner_gone_since or time.monotonic()
         waited = time.monotonic() - self._owner_gone_since
-        records = [record for record in self._store.sets.all() if not record.state.ended]
+        records = [record for record in self._store.sets.readable()[0] if not record.state.ended]
         if waited < ORPHAN_GRACE or any(record.daemonize for record in records):
             return
         client = OperationsClient(self._store, self._site.access, self._site.host)

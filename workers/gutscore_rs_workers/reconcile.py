@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from gutscore_rs.errors import GutscoreError
+from gutscore_rs.errors import GutscoreError, StoreUnavailableError
 from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.store import operations_queue
@@ -31,30 +33,42 @@ STUCK_SUBMITTING = 5.0
 OVERDUE = 30.0
 
 
-_told: set[str] = set()
+def local_round(site: Site) -> list[str]:
+    """What only this host can judge: its launchers, its requesters, the requests that wait for it.
+
+    Returns:
+        What is wrong with sets that cannot be judged; the others are judged all the same.
+    """
+    records, unreadable = site.store.sets.readable()
+    complaints = [str(error) for error in unreadable]
+    for record in records:
+        complaints += _complaints_of(_judge_here, site, record)
+    return complaints
 
 
-def _tell_once(error: GutscoreError) -> None:
-    """A set that cannot be read must not hold up the others; it is logged, but not at every round."""
-    if str(error) not in _told:
-        _told.add(str(error))
-        log.error("left alone: %s", error)
+def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site, record: ResourceSetRecord) -> list[str]:
+    """Take a step for one set: garbage in its keys must not hold up the others."""
+    try:
+        step(site, record)
+    except StoreUnavailableError:
+        raise
+    except GutscoreError as error:
+        return [f"resource set {record.wgroup_id}: {error}"]
+    return []
 
 
-def local_round(site: Site) -> None:
-    """What only this host can judge: its launchers, its requesters, the requests that wait for it."""
-    for record in site.store.sets.all(unreadable=_tell_once):
-        if record.state.ended or record.state is State.DESCRIBED:
-            continue
-        _end_with_requester(site, record)
-        if record.server != site.host or record.type != "local":
-            continue
-        for launcher in dead_launchers(site, record):
-            why = f"its launcher (pid {launcher.identity.pid} on {launcher.node}) died"
-            log.warning("resource set %d: %s", record.wgroup_id, why)
-            bury_launcher(site, record, launcher, why)
-        if not site.store.provisioners.is_locked(record.wgroup_id):
-            _push_on(site, record)
+def _judge_here(site: Site, record: ResourceSetRecord) -> None:
+    if record.state.ended or record.state is State.DESCRIBED:
+        return
+    _end_with_requester(site, record)
+    if record.server != site.host or record.type != "local":
+        return
+    for launcher in dead_launchers(site, record):
+        why = f"its launcher (pid {launcher.identity.pid} on {launcher.node}) died"
+        log.warning("resource set %d: %s", record.wgroup_id, why)
+        bury_launcher(site, record, launcher, why)
+    if not site.store.provisioners.is_locked(record.wgroup_id, site.host):
+        _push_on(site, record)
 
 
 def _end_with_requester(site: Site, record: ResourceSetRecord) -> None:
@@ -97,8 +111,8 @@ def _push_on(site: Site, seen: ResourceSetRecord) -> None:
 def _is_ringing(site: Site, record: ResourceSetRecord) -> bool:
     key = site.store.rq_keys.queue(operations_queue(site.store.case, record.server))
     job_id = f"op-{site.store.case}-{record.wgroup_id}-{record.generation}-{record.version}-"
-    waiting = site.store.client.lrange(key, 0, 1000)
-    return any(entry.decode().startswith(job_id) for entry in waiting)  # type: ignore[union-attr]
+    waiting: Any = site.store.client.lrange(key, 0, 1000)
+    return any(entry.startswith(job_id.encode()) for entry in waiting)
 
 
 @dataclass(slots=True)
@@ -107,11 +121,15 @@ class Reaper:
 
     It takes only what expired while it was itself in unbroken contact with the same server for a whole lease: an outage
     of Redis, or a pause of this host, costs no job (rulings 7).
+
+    Attributes:
+        complaints: What was wrong, in the last round, with sets that could not be swept.
     """
 
     run_id: str = ""
     in_contact_since: float = field(default_factory=time.monotonic)
     last_contact: float = 0.0
+    complaints: list[str] = field(default_factory=list)
 
     def lost_contact(self) -> None:
         """Redis did not answer."""
@@ -126,7 +144,16 @@ class Reaper:
         self.last_contact = now
         if now - self.in_contact_since < LEASE_SECONDS:
             return 0
-        return sum(self._reap(site, wgroup_id) for wgroup_id in site.store.sets.ids())
+        removed = 0
+        self.complaints = []
+        for wgroup_id in site.store.sets.ids():
+            try:
+                removed += self._reap(site, wgroup_id)
+            except StoreUnavailableError:
+                raise
+            except GutscoreError as error:
+                self.complaints.append(f"resource set {wgroup_id}: {error}")
+        return removed
 
     @staticmethod
     def _reap(site: Site, wgroup_id: int) -> int:
@@ -144,12 +171,16 @@ def global_round(site: Site) -> None:
     """What any provisioner can do, one of them at a time: overdue sets, due retries, old keys."""
     store = site.store
     queues: set[str] = set()
-    now = store.time()
-    for record in store.sets.all(unreadable=_tell_once):
+    records, _ = store.sets.readable()
+    for record in records:
         queues.update(record.spec.get("queues", []))
-        overdue = record.state in OPEN and record.deadline and now > record.deadline + OVERDUE
-        if overdue and not store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
-            store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")
+        _complaints_of(_expire_overdue, site, record)
     if queues:
         move_due_jobs(sorted(queues), store.client)
     store.sets.trim()
+
+
+def _expire_overdue(site: Site, record: ResourceSetRecord) -> None:
+    overdue = record.state in OPEN and record.deadline and site.store.time() > record.deadline + OVERDUE
+    if overdue and not site.store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
+        site.store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,21 +22,13 @@ from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
 from gutscore_rs.store.connection import translated
-from gutscore_rs_workers.rq_bridge import (
-    DEFAULT_FAILURE_TTL,
-    JobBooks,
-    exception_info,
-    result_ttl,
-    wants_another_run,
-)
+from gutscore_rs_workers.rq_bridge import DEFAULT_FAILURE_TTL, JobBooks, exception_info, result_ttl, wants_another_run
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
 
 READY, IDLE, TOOK = b"R", b"I", b"J"
-WAKE, QUIT = b"W", b"Q"
-# A worker beyond its job's timeout is killed after this grace: SIGALRM cannot interrupt C code (rulings 4).
-TIMEOUT_GRACE = 15.0
+WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
 # An idle worker looks by itself now and then, should a wake-up have been lost.
 IDLE_LOOK = 10.0
 
@@ -55,6 +47,7 @@ class WorkerContext:
     queues: Sequence[str]
     control: socket.socket
     memory: SharedMemory
+    timeout_grace: float
 
 
 class Worker:
@@ -68,6 +61,7 @@ class Worker:
         self._stopping = False
         self._in_user_code = False
         self._unsure = False
+        self._registered = False
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
@@ -91,8 +85,11 @@ class Worker:
         return self._stopping or self._memory.draining
 
     def _may_claim(self) -> bool:
-        """Only within the lease: the workers of a stopped launcher take nothing (rulings 22)."""
-        return time.monotonic() < self._memory.lease_end
+        """Only within the lease: the workers of a stopped launcher take nothing (rulings 22).
+
+        And only once registered: else nobody would find the jobs of a worker that dies together with its launcher.
+        """
+        return self._registered and time.monotonic() < self._memory.lease_end
 
     def _connect(self) -> None:
         while not self._leaving():
@@ -117,6 +114,7 @@ class Worker:
 
     def _give_back_unbegun(self) -> None:
         jobs, name = self._store.jobs, self._context.rq_name
+        jobs.fence_claims(name)
         for job_id, execution, queue in jobs.held_by(name):
             if queue:
                 jobs.put_back(job_id, execution, queue, name)
@@ -125,32 +123,32 @@ class Worker:
         self._unsure = False
 
     def _run_claim(self, claim: Claim) -> None:
-        endless = claim.timeout < 0
-        deadline = 0.0 if endless else time.monotonic() + claim.timeout + TIMEOUT_GRACE
-        self._memory.write(self._context.index, Cursor(claim.execution, deadline, endless))
+        try:
+            timeout, job = claim.timeout, self._books.job_of(claim)
+        except Exception as error:
+            log.exception("job %s cannot be read", claim.job_id)
+            text = f"The job cannot be read: {error!r}"
+            self._persist(lambda: self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL))
+            return
+        deadline = 0.0 if timeout < 0 else time.monotonic() + timeout + self._context.timeout_grace
+        self._memory.write(self._context.index, Cursor(claim.execution, deadline, timeout < 0))
+        self._run_job(claim, job)
+        # Left as it is when that raised: a job which breaks its worker fails with it, and does not break the next.
+        self._memory.write(self._context.index, Cursor())
+
+    def _run_job(self, claim: Claim, job: Any) -> None:
         started = time.monotonic()
         try:
-            try:
-                job = self._books.job_of(claim)
-            except Exception as error:
-                # Put back, it would take one worker after the other with it.
-                log.exception("job %s cannot be read", claim.job_id)
-                text = f"The job's record in Redis cannot be read: {error!r}"
-                self._persist(lambda: self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL))
-                return
-            try:
-                value = self._perform(job)
-            except JobCut:
-                self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue,
-                                                                claim.worker))
-            except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
-                log.warning("job %s failed: %r", claim.job_id, error)
-                exc_info = exception_info()
-                self._persist(lambda: self._fail(claim, job, exc_info))
-            else:
-                self._persist(lambda: self._succeed(claim, job, value, time.monotonic() - started))
-        finally:
-            self._memory.write(self._context.index, Cursor())
+            value = self._perform(job)
+        except JobCut:
+            self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue, claim.worker))
+        except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
+            log.warning("job %s failed: %r", claim.job_id, error)
+            exc_info = exception_info()
+            self._persist(lambda: self._fail(claim, job, exc_info))
+        else:
+            worked = time.monotonic() - started
+            self._persist(lambda: self._succeed(claim, job, value, worked))
 
     def _perform(self, job: Any) -> Any:
         self._in_user_code = True
@@ -167,17 +165,19 @@ class Worker:
             outcome = self._store.jobs.finish(claim, result=self._serialized(job, value), result_ttl=ttl, worked=worked)
             if outcome != "complex":
                 return outcome
-        if not self._store.jobs.holds(claim):
-            return "fenced"
-        with translated(self._store.where):
-            self._books.succeeded(claim, job, value)
-        return "ok"
+        return self._book(claim, lambda: self._books.succeeded(claim, job, value))
 
     def _fail(self, claim: Claim, job: Any, exc_info: Any) -> str:
+        return self._book(claim, lambda: self._books.failed(claim, job, exc_info))
+
+    def _book(self, claim: Claim, write: Callable[[], None]) -> str:
+        """Let RQ's code book an outcome; as it keeps some of its failures to itself, see that it did."""
         if not self._store.jobs.holds(claim):
             return "fenced"
         with translated(self._store.where):
-            self._books.failed(claim, job, exc_info)
+            write()
+        if self._store.jobs.holds(claim):
+            raise StoreUnavailableError(f"RQ could not book the outcome of job {claim.job_id}")
         return "ok"
 
     @staticmethod
@@ -189,7 +189,7 @@ class Worker:
         except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
             return bytes(job.serializer.dumps("Unserializable return value"))
 
-    def _persist(self, write: Any) -> None:
+    def _persist(self, write: Callable[[], str]) -> None:
         """Book an outcome; an outage of Redis keeps it here until it is over (rulings 7)."""
         delay = 0.1
         while True:
@@ -221,6 +221,8 @@ class Worker:
             return
         except OSError:
             message = b""
+        if REGISTERED in message:
+            self._registered = True
         if not message or QUIT in message:
             self._stopping = True
 

@@ -1,9 +1,10 @@
 -- Pop one job and book it as started, in one step: a job is in its queue or in the registry, never in neither.
 -- RQ writes the same records in two transactions after the pop (rq 3.0, executions.py and worker/base.py).
 -- KEYS  1 RQ worker hash  2 its executions set  3 rq:suspended  4.. queue list, started registry, ...
--- ARGV  1 nonce of this claim  2 worker name  3 execution id  4 now as RQ's ISO text  5 default timeout (s)
+-- ARGV  1 number of this claim, rising  2 worker name  3 execution id  4 now as RQ's ISO text  5 default timeout (s)
 --       6 RQ's key prefix
--- A claim repeated with the same nonce (a reply was lost) returns the same job again.
+-- A claim repeated with the same number (its reply was lost) returns the same job again. One that comes after a newer
+-- claim or a fence was held up on its way (a stopped server, a slow network): nobody waits for it, it takes nothing.
 -- Returns {} | {queue index from 0, job id, execution id, now, field, value, ... of the job}
 local at = now()
 
@@ -16,11 +17,15 @@ local function reply(index, id, execution)
   return out
 end
 
-if redis.call('HGET', KEYS[1], 'gs_claim') == ARGV[1] then
+local newest = redis.call('HGET', KEYS[1], 'gs_claim')
+if newest == ARGV[1] then
   local index, id, execution = string.match(redis.call('HGET', KEYS[1], 'gs_claimed') or '', '^(%d+) (%S+) (%S+)$')
   if id then
     return reply(tonumber(index), id, execution)
   end
+  return {}
+end
+if newest and tonumber(newest) > tonumber(ARGV[1]) then
   return {}
 end
 if redis.call('EXISTS', KEYS[3]) == 1 then
@@ -34,9 +39,13 @@ for q = 4, #KEYS, 2 do
       break
     end
     local job = ARGV[6] .. ':job:' .. id
-    local fields = redis.call('HMGET', job, 'status', 'timeout')
+    -- What is no job id (RQ's are printable and without spaces) or no hash was put there by somebody else: dropped.
+    local fields = string.match(id, '^[%w%p]+$') and redis.pcall('HMGET', job, 'status', 'timeout') or {}
     if fields[1] == 'queued' then
       local timeout = tonumber(fields[2] or '') or tonumber(ARGV[5])
+      if not (timeout < 1e9) then -- also catches NaN
+        timeout = -1
+      end
       -- An endless job (timeout -1) has no crash deadline; its launcher renews this one.
       local ttl = math.ceil(timeout > 0 and timeout or 3600) + 60
       local execution = id .. ':' .. ARGV[3]
@@ -58,7 +67,7 @@ for q = 4, #KEYS, 2 do
     end
   end
 end
-redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[4])
-redis.call('HDEL', KEYS[1], 'gs_claim', 'gs_claimed')
+redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[4], 'gs_claim', ARGV[1])
+redis.call('HDEL', KEYS[1], 'gs_claimed')
 redis.call('EXPIRE', KEYS[1], 480, 'NX')
 return {}
