@@ -6,7 +6,9 @@ starts anew with every boot. Host, boot id, pid namespace, pid and start time to
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -20,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from gutscore_rs.errors import SerializationError, StateFolderError
+from gutscore_rs.paths import locked, write_private
 from gutscore_rs.settings import Settings
 
 if sys.platform != "linux":
     import psutil
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+# Seconds that another process may take to write one small file.
+NAME_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,52 +78,90 @@ def this_host(settings: Settings, state_root: Path) -> str:
 
     What the settings say (on a Slurm node: the node's name), else a name kept in the state folder: host names change
     on laptops and in containers. The state folder may be on a home that many hosts share, so the name is kept per
-    machine id (machine-id(5)), or per host name where there is none.
+    machine id. Machines installed from one image may have one machine id (machine-id(5) forbids it, clusters do it),
+    containers of one host may too: the name is ours when this boot or this host name wrote it, else it is another
+    machine's, and ours is kept per machine id and host name.
 
     Raises:
         StateFolderError: The name cannot be kept.
     """
     if settings.host:
         return _UNSAFE.sub("-", settings.host)
-    short = _UNSAFE.sub("-", socket.gethostname().split(".")[0]) or "host"
-    file = state_root / "hosts" / hashlib.blake2b(_machine_id().encode(), digest_size=8).hexdigest()
+    host_name, machine = socket.gethostname(), _machine_id()
+    us = {"host_name": host_name, "life": f"{boot_id()}/{pid_namespace()}"}
+    folder = state_root / "hosts"
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A whole file or none: two processes that start together must read the same name.
-        draft = file.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
-        draft.write_text(f"{short}-{secrets.token_hex(2)}")
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return _UNSAFE.sub("-", file.read_text(errors="replace").strip()) or short
-    except OSError as error:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (_kept_name(folder / _digest(machine), us)
+                or _kept_name(folder / _digest(f"{machine}/{host_name}"), {"host_name": host_name})
+                or _UNSAFE.sub("-", host_name))
+    except (OSError, StateFolderError) as error:
         raise StateFolderError(
-            f"The name of this host cannot be kept in {file}: {error}. Set GUTSCORE_RS_HOST, or GUTSCORE_RS_STATE_DIR."
+            f"The name of this host cannot be kept in {folder}: {str(error).rstrip('.')}. Set GUTSCORE_RS_HOST, or "
+            "GUTSCORE_RS_STATE_DIR."
         ) from error
 
 
+def _kept_name(file: Path, us: dict[str, str]) -> str | None:
+    """The name that is kept for us, a new one if none is; None when it is kept for another machine."""
+    entry = _read_entry(file)
+    if entry is None or us.items() - entry.items():
+        # Two processes that start together must read the same name.
+        with locked(file.parent.with_suffix(".lock"), timeout=NAME_PATIENCE):
+            entry = _read_entry(file)
+            if entry is None:
+                short = _UNSAFE.sub("-", us["host_name"].split(".")[0]) or "host"
+                entry = {"name": f"{short}-{secrets.token_hex(2)}"}
+            elif not us.items() & entry.items():
+                return None
+            write_private(file, json.dumps(entry | us).encode())
+    return entry["name"]
+
+
+def _read_entry(file: Path) -> dict[str, str] | None:
+    try:
+        data = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
+        return None
+    return data if data.get("name") and not _UNSAFE.search(data["name"]) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@cache
 def _machine_id() -> str:
+    """Names the machine for ever (machine-id(5); macOS: its platform UUID); the host name where there is nothing."""
     for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
-            continue
-        # Containers of one image share the machine id; their host names differ.
-        if text:
-            return f"{text}/{socket.gethostname()}" if Path("/.dockerenv").exists() else text
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if text := Path(name).read_text().strip():
+                return text
+    if sys.platform == "darwin":
+        found = re.search(r'"IOPlatformUUID" = "([^"]+)"', _output("ioreg", "-rd1", "-c", "IOPlatformExpertDevice"))
+        if found:
+            return found[1]
     return socket.gethostname()
 
 
 @cache
 def boot_id() -> str:
-    """Names this boot of the host (random(4): boot_id; macOS: the boot time)."""
+    """Names this boot of the host (random(4): boot_id).
+
+    macOS: the boot session's UUID. Not kern.boottime, if that can be helped: it moves whenever the clock is set.
+    """
     if sys.platform == "linux":
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    out = subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=False).stdout
-    return hashlib.blake2b(out.encode(), digest_size=8).hexdigest()
+    return _digest(_output("sysctl", "-n", "kern.bootsessionuuid") or _output("sysctl", "-n", "kern.boottime"))
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def pid_namespace() -> int:

@@ -154,8 +154,7 @@ def stop_services(case: Case, *, remove: bool) -> None:
         problems += [f"provisioner {pid}" for pid in stop_provisioners(case)]
     finally:
         case.close()
-        if case.access.socket is not None and embedded.find(case.folder, case.host) and not embedded.stop(
-                case.folder, case.host):
+        if case.access.socket is not None and not embedded.stop(case.folder, case.host):
             problems.append("the embedded server")
         left = kill_marked(f"{case.folder.root}:", prefix=True)
         problems += [f"process {pid} of a task" for pid in left]

