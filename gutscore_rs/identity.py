@@ -173,7 +173,10 @@ def pid_namespace() -> int:
 
 
 def process_stat(pid: int) -> tuple[str, int, int] | None:
-    """State letter, session id and start time of a process, None when there is none (proc_pid_stat(5))."""
+    """State letter, session id and start time of a process, None when there is none (proc_pid_stat(5)).
+
+    Z stands for a process that has ended altogether: files and sockets closed, nothing left but its exit code.
+    """
     if sys.platform != "linux":
         try:
             process = psutil.Process(pid)
@@ -187,7 +190,11 @@ def process_stat(pid: int) -> tuple[str, int, int] | None:
         return None
     # The command's name, in parentheses, may itself hold parentheses and spaces.
     fields = text[text.rindex(b")") + 2:].split()
-    return fields[0].decode(), int(fields[3]), int(fields[19])
+    state, threads = fields[0].decode(), int(fields[17])
+    # The main thread may end before the others: until the last one is gone, they run on or hold the files open.
+    if state == "Z" and threads > 1:
+        state = "R"
+    return state, int(fields[3]), int(fields[19])
 
 
 def identify(pid: int, host: str) -> ProcessIdentity | None:

@@ -109,6 +109,25 @@ def test_a_zombie_is_gone(spawn) -> None:
     assert not send_signal(child, signal.SIGTERM)
 
 
+# exit(2), which ends one thread only; exit_group(2) is what ends a process.
+EXIT = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine) if sys.platform == "linux" else None
+WITHOUT_MAIN_THREAD = f"""
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall({EXIT}, 0)
+"""
+
+
+@pytest.mark.skipif(EXIT is None, reason="the system call's number is not known here")
+def test_a_process_whose_main_thread_ended_first_is_not_gone(spawn) -> None:
+    child = spawn(WITHOUT_MAIN_THREAD)
+    wait_until(lambda: "State:\tZ" in Path(f"/proc/{child.pid}/status").read_text(), what="the main thread has ended")
+    assert is_alive(child)
+    assert identify(child.pid, HOST) == child
+    assert wait_gone([child], 0.05) == [child]
+    assert stop(child, grace=10)
+
+
 def test_those_that_do_not_go_are_named(spawn) -> None:
     stays, goes = spawn(), spawn()
     os.kill(goes.pid, signal.SIGKILL)
