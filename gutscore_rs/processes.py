@@ -25,6 +25,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 # The last two: the pid is now that of a thread of another process, which kernels tell in different ways.
 _NOBODY = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
 _MOST_LISTINGS = 1000
+# The longest that a process is waited for whose environment is not there yet, because it executes another program.
+EXEC_SECONDS = 0.5
 
 
 def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path, umask: int = -1) -> int:
@@ -152,16 +154,27 @@ def _is_living(pid: int) -> bool:
     return stat is not None and stat[0] not in "ZX"
 
 
+def _is_executing(pid: int) -> bool:
+    """Whether a process without an environment has a program all the same; kernel threads and zombies have none."""
+    try:
+        return bool(Path(f"/proc/{pid}/exe").readlink())
+    except OSError:
+        return False
+
+
 def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[int]:
     """Look until a listing shows nobody new: one look misses what forks and exits faster than /proc is read."""
     found: list[int] = []
-    judged, unseen = {os.getpid()}, set[int]()
+    if not value:
+        # As a prefix it would be that of every case of this user.
+        return found
+    judged, patience = {os.getpid()}, time.monotonic() + EXEC_SECONDS
     for _ in range(_MOST_LISTINGS):
-        fresh = [pid for pid in _pids() if pid not in judged]
+        fresh, veiled = [pid for pid in _pids() if pid not in judged], 0
         for pid in fresh:
             mark = _mark_of(pid)
-            if mark is None and pid not in unseen and _is_living(pid):
-                unseen.add(pid)
+            if mark is None and _is_executing(pid) and time.monotonic() < patience:
+                veiled += 1
                 continue
             judged.add(pid)
             if mark and (mark.startswith(value) if prefix else mark == value) and _is_living(pid):
@@ -170,6 +183,8 @@ def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[i
                     _kill(pid, signal.SIGSTOP)
         if not fresh:
             break
+        if veiled == len(fresh):
+            time.sleep(0.001)
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.waiting import holds_for, wait_until
 
+from gutscore_rs import processes
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, process_stat
 from gutscore_rs.processes import (
     MARK,
@@ -206,6 +207,28 @@ elif sys.argv[1] == "2":
     open(os.environ["OUT"], "w").write(str(os.getpid()))
     time.sleep(60)
 """
+
+
+def test_an_empty_mark_is_nobodys(spawn, tmp_path: Path) -> None:
+    child = spawn(**{MARK: f"{tmp_path}:set"})
+    assert marked_processes("", prefix=True) == []
+    assert kill_marked("", prefix=True) == []
+    assert marked_processes(f"{tmp_path}:", prefix=True) == [child.pid]
+
+
+def test_a_process_that_is_executing_its_program_is_found(spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = spawn(**{MARK: str(tmp_path)})
+    seen, looks = processes._mark_of, iter(range(100))
+    # For a moment after Popen has returned there is no environment; on a busy machine it was missed 1 time in 30.
+    monkeypatch.setattr(processes, "_mark_of",
+                        lambda pid: None if pid == child.pid and next(looks) < 20 else seen(pid))
+    assert marked_processes(str(tmp_path)) == [child.pid]
+
+
+def test_a_process_without_an_environment_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "EXEC_SECONDS", 0.02)
+    monkeypatch.setattr(processes, "_mark_of", lambda _pid: None)
+    assert marked_processes("a mark") == []
 
 
 def test_what_daemonised_twice_is_found_by_its_mark_and_killed(tmp_path: Path) -> None:
