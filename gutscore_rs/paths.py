@@ -107,16 +107,31 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
     Raises:
         StateFolderError: Another process holds it too long; its pid is named.
     """
+    ends = time.monotonic() + timeout
+    descriptor = _flocked(path, ends, timeout)
+    # A case's lock is removed with its folder: who waited for it then holds what nobody else will ever see.
+    while not _is_at(path, descriptor):
+        os.close(descriptor)
+        descriptor = _flocked(path, ends, timeout)
+    try:
+        # Only for messages; a full disk is no reason to do without the lock.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _flocked(path: Path, ends: float, timeout: float) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StateFolderError(f"The lock {path} cannot be opened: {error}.") from error
     try:
-        ends = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError as error:
                 if time.monotonic() > ends:
                     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -126,11 +141,18 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
             except OSError as error:
                 raise StateFolderError(f"The file system of {path} cannot lock it: {error}. Set GUTSCORE_RS_STATE_DIR "
                                        "to a folder on one that can.") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
+            else:
+                return descriptor
+    except BaseException:
         os.close(descriptor)
+        raise
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

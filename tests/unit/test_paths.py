@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import wait_until
 
 from gutscore_rs import paths
 from gutscore_rs.errors import ConfigError, StateFolderError
@@ -126,6 +130,16 @@ def test_a_full_disk_leaves_what_was_there(tiny: Path) -> None:
     assert os.listdir(tiny) == ["record.json"]
 
 
+def test_a_full_disk_is_no_reason_to_do_without_the_lock(tiny: Path) -> None:
+    path = tiny / "lock"
+    path.touch()
+    with (tiny / "ballast").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(b"x" * 4096):
+            pass
+    with locked(path, timeout=1.0), pytest.raises(StateFolderError, match="holds"), locked(path, timeout=0.05):
+        pytest.fail("two had the lock")
+
+
 def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(StateFolderError, match="cannot be written"):
         write_private(tmp_path / "nowhere" / "f", b"")
@@ -160,6 +174,32 @@ def test_a_lock_names_its_holder_and_is_free_once_that_dies(tmp_path: Path) -> N
     with locked(path, timeout=5.0):
         assert path.read_text() == str(os.getpid())
     assert mode(path) == 0o600
+
+
+WAITER = """
+import sys
+from pathlib import Path
+from gutscore_rs.paths import locked
+with locked(Path(sys.argv[1]), timeout=20):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    # No fork: a child would have the lock with us.
+    with subprocess.Popen([sys.executable, "-c", WAITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)}) as waiter:
+        assert waiter.stdout is not None
+        with locked(path, timeout=1.0):
+            opened = psutil.Process(waiter.pid).open_files
+            wait_until(lambda: str(path) in [file.path for file in opened()], what="the waiter has opened the lock")
+            path.unlink()
+        assert waiter.stdout.readline() == b"held\n"
+        with pytest.raises(StateFolderError, match=f"Process {waiter.pid} holds"), locked(path, timeout=0.05):
+            pytest.fail("two had the lock")
+        waiter.communicate(b"")
 
 
 def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) -> None:
