@@ -71,7 +71,7 @@ def test_envelopes_that_are_not_ours_to_carry_out_are_refused_one_and_all(case: 
         "unsigned": (lambda j: (s := seal(release_of(case, j), good))[:19] + bytes(32) + s[51:], "not signed with"),
         "changed": (lambda j: seal(release_of(case, j), good)[:-1] + b"\x00", "not signed with the key"),
         "wrong-key": (lambda j: seal(release_of(case, j), replace(stranger, key_id=good.key_id)), "not signed with"),
-        "other-case": (lambda j: seal(release_of(case, j, case="other"), replace(other_case, signing_key=key)),
+        "other-case": (lambda j: seal(release_of(case, j, case="other"), replace(other_case, signing_key=key, key_id=good.key_id)),
                        "signed for case 'other'"),
         "other-queue": (lambda j: seal(release_of(case, j, queue="test:ops:elsewhere"), good), "signed for queue"),
         "other-job": (lambda _: seal(release_of(case, "another-job"), good), "signed for job 'another-job'"),
