@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from gutscore_rs.errors import GutscoreError, StoreUnavailableError
 from gutscore_rs.identity import is_alive, is_here
@@ -45,7 +46,8 @@ def local_round(site: Site) -> list[str]:
     return complaints
 
 
-def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site, record: ResourceSetRecord) -> list[str]:
+def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site,
+                   record: ResourceSetRecord) -> list[str]:
     """Take a step for one set: garbage in its keys must not hold up the others."""
     try:
         step(site, record)
@@ -110,8 +112,8 @@ def _push_on(site: Site, seen: ResourceSetRecord) -> None:
 def _is_ringing(site: Site, record: ResourceSetRecord) -> bool:
     key = site.store.rq_keys.queue(operations_queue(site.store.case, record.server))
     job_id = f"op-{site.store.case}-{record.wgroup_id}-{record.generation}-{record.version}-"
-    waiting = site.store.client.lrange(key, 0, 1000)
-    return any(entry.startswith(job_id.encode()) for entry in waiting)  # type: ignore[union-attr]
+    waiting: Any = site.store.client.lrange(key, 0, 1000)
+    return any(entry.startswith(job_id.encode()) for entry in waiting)
 
 
 @dataclass(slots=True)
@@ -182,4 +184,5 @@ def global_round(site: Site) -> None:
 def _expire_overdue(site: Site, record: ResourceSetRecord) -> None:
     overdue = record.state in OPEN and record.deadline and site.store.time() > record.deadline + OVERDUE
     if overdue and not site.store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
-        site.store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")
+        why = "its runtime is over and nothing was heard of its host"
+        site.store.sets.transition(record, State.EXPIRED, why)
