@@ -50,8 +50,8 @@ it is never used for two processes.
 RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
 Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
 no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's
-number and what it returned), ``gs_done`` on a job (the execution that finished it), ``gs_deliveries`` (how often a job came
-back from a lost host).
+number and what it returned), ``gs_done`` on a job (the execution that finished it), ``gs_deliveries`` (how often a
+job came back from a lost host).
 """
 
 from __future__ import annotations

@@ -29,12 +29,6 @@ from gutscore_rs_workers.rq_bridge import (
     result_ttl,
     wants_another_run,
 )
-    DEFAULT_FAILURE_TTL,
-    JobBooks,
-    exception_info,
-    result_ttl,
-    wants_another_run,
-)
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
