@@ -72,7 +72,7 @@ _LAST_CLAIM = 10**15
 
 
 def _claim_number() -> int:
-    """Rises with every call, also across processes of this host; microseconds, which Lua's numbers hold exactly."""
+    """Rises with every call, in all processes of this host; microseconds, which Lua's numbers hold exactly."""
     return time.monotonic_ns() // 1000
 
 
@@ -178,7 +178,7 @@ class Jobs:
                 for (job_id, execution), origin in zip(pairs, origins, strict=True)]
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
-        """Make claims that were sent and not answered void, should they still arrive; what was claimed stays claimed.
+        """Make claims that were sent and not answered void, should they still arrive; what was taken stays.
 
         Args:
             worker: RQ name of the worker that sent them.

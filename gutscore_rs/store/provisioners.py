@@ -90,7 +90,7 @@ class Provisioners:
         self._scripts.run("release_lease", [self._keys.lock(wgroup_id)], [owner])
 
     def is_locked(self, wgroup_id: int, host: str) -> bool:
-        """Whether an operation is at work on the set; the lock of one that was killed on this host is removed."""
+        """Whether an operation is at work on the set; the lock of one that was killed here is removed."""
         with translated(self._where):
             lock: Any = self._client.get(self._keys.lock(wgroup_id))
         owner = _owner_of(lock)

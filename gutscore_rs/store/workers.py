@@ -159,7 +159,7 @@ class WorkerRegistry:
             if not members:
                 continue
             for member, packed, state in zip(members, next(replies), next(replies), strict=True):
-                found.append(_decode_or_guess(member, wgroup_id, packed, name_of(state) if state else "alive"))
+                found.append(_decode_or_guess(member, wgroup_id, packed, name_of(state or b"alive")))
         return self._with_jobs(found)
 
     def expired(self, wgroup_id: int, limit: int = 1000) -> list[WorkerRecord]:
@@ -193,6 +193,6 @@ def _decode_or_guess(member: str, wgroup_id: int, packed: bytes | None, state: s
         return decode_worker(member, wgroup_id, packed or b"", state=state)
     except SerializationError:
         parts = (member.split("/") + [""] * 7)[:7]
-        numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in (parts[2], parts[3], parts[4])]
+        numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts[2:5]]
         return WorkerRecord(member=member, resource_set=wgroup_id, index=numbers[0], host=parts[0], pid=numbers[1],
                             start_ticks=numbers[2], boot_id=parts[5], started_at=0.0, rq_name="", state=state)

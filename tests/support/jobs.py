@@ -104,7 +104,7 @@ def swallow_everything(seconds: float) -> None:
     while time.monotonic() < until:
         try:
             time.sleep(0.05)
-        except BaseException:  # noqa: S112
+        except BaseException:
             continue
 
 

@@ -60,8 +60,8 @@ def test_a_job_whose_worker_is_killed_fails_at_once_with_worker_pid_and_signal(
     assert f"pid {victim}" in failure_of(job)
     assert "SIGKILL" in failure_of(job)
     case.wait_active(0, 1)
-    assert case.queue().enqueue(jobs.square, 3, job_id="next") and wait_until(
-        lambda: Job.fetch("next", case.store.client).return_value() == 9, what="the replacement works")
+    following = case.queue().enqueue(jobs.square, 3)
+    wait_until(lambda: following.return_value() == 9, what="the replacement works")
 
 
 def test_a_job_with_retries_runs_again_elsewhere_when_its_worker_is_killed(case: LiveCase, tmp_path: Path) -> None:

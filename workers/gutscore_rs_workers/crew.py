@@ -133,7 +133,7 @@ class Crew:
             child.woken = False
 
     def idle(self) -> list[Child]:
-        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up to itself."""
+        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up."""
         return [child for child in self.children.values() if child.idle and child.state == "alive"]
 
     def wake(self, child: Child) -> None:

@@ -230,7 +230,8 @@ class Launcher:
         cut = self._phase >= Phase.DRAINING and child.told_to_stop
         self._keeper.farewell(child, reason)
         if child.ready and not self._ending.fenced:
-            self._recoveries.append(Recovery(child.member, child.rq_name, death.cursor.execution, death.reason, cut))
+            running = death.cursor.execution
+            self._recoveries.append(Recovery(child.member, child.rq_name, running, death.reason, cut))
         if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
             self._end(f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
                       f"(`gutscore-rs logs {self._launch.access.case}`)", State.FAILED)
@@ -293,7 +294,8 @@ class Launcher:
             self._crew.signal_all(signal.SIGTERM)
             self._phase_ends = now + STOP_GRACE
         else:
-            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "did not stop in time and was killed")
+            reason = "" if self._ending.fenced else "did not stop in time and was killed"
+            self._crew.signal_all(signal.SIGKILL, reason=reason)
             self._phase_ends = now + STOP_GRACE
 
     def _check_time(self) -> None:

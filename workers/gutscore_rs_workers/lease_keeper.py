@@ -169,9 +169,9 @@ class LeaseKeeper:
             self._states.clear()
 
     def farewell(self, child: Child, reason: str) -> None:
-        """Take a dead worker out of the count, now or as soon as Redis answers; an empty reason: it left in order.
+        """Take a dead worker out of the count, at the latest when Redis answers; no reason: it left in order.
 
-        Its record stays until :meth:`settle`: should this launcher die first, others find whose jobs to hand on.
+        Its record stays until :meth:`settle`: should this launcher die first, others find its jobs.
         """
         if child.registered:
             self._states.pop(child.member, None)

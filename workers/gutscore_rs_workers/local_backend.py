@@ -175,9 +175,9 @@ def bury_launcher(site: Site, record: ResourceSetRecord, launcher: LauncherRecor
 
 
 def deregister(store: Store, wgroup_id: int, workers: list[WorkerRecord], reason: str) -> None:
-    """Workers that are certainly gone: out of the count, then their jobs back into the queues, then forgotten.
+    """Workers that are certainly gone: out of the count, their jobs back into the queues, then forgotten.
 
-    In this order, so that whoever is killed in the middle of it strands no job: the next one finds the records.
+    In this order whoever is killed in the middle of it strands no job: the next one finds the records.
     """
     departures = [Departure(worker.member, worker.host, worker.pid, reason) for worker in workers]
     store.workers.leave(wgroup_id, departures, keep_records=True)

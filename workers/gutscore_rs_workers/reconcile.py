@@ -46,7 +46,8 @@ def local_round(site: Site) -> list[str]:
     return complaints
 
 
-def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site, record: ResourceSetRecord) -> list[str]:
+def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site,
+                   record: ResourceSetRecord) -> list[str]:
     """Take a step for one set: garbage in its keys must not hold up the others."""
     try:
         step(site, record)
@@ -183,4 +184,5 @@ def global_round(site: Site) -> None:
 def _expire_overdue(site: Site, record: ResourceSetRecord) -> None:
     overdue = record.state in OPEN and record.deadline and site.store.time() > record.deadline + OVERDUE
     if overdue and not site.store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
-        site.store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")
+        why = "its runtime is over and nothing was heard of its host"
+        site.store.sets.transition(record, State.EXPIRED, why)

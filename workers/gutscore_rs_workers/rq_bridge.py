@@ -30,7 +30,10 @@ from rq.worker import SimpleWorker
 from gutscore_rs.errors import WorkerLostError
 from gutscore_rs.store import Claim
 
-__all__ = ["DEFAULT_FAILURE_TTL", "ExcInfo", "JobBooks", "exception_info", "move_due_jobs", "result_ttl", "wants_another_run"]
+__all__ = [
+    "DEFAULT_FAILURE_TTL", "ExcInfo", "JobBooks", "exception_info", "move_due_jobs", "result_ttl",
+    "wants_another_run",
+]
 
 log = logging.getLogger(__name__)
 
