@@ -143,7 +143,7 @@ def process_stat(pid: int) -> tuple[str, int, int] | None:
     except OSError:
         return None
     # The command's name, in parentheses, may itself hold parentheses and spaces.
-    fields = text[text.rindex(b")") + 2:].split()
+    fields = text[text.rindex(b")") + 2 :].split()
     return fields[0].decode(), int(fields[3]), int(fields[19])
 
 

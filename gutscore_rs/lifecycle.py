@@ -61,8 +61,9 @@ def start_services(config: CaseConfig, settings: Settings, *, owner: ProcessIden
         return _start(config, settings, folder, this_host(settings, state.root), owner)
 
 
-def _start(config: CaseConfig, settings: Settings, folder: CaseFolder, host: str,
-           owner: ProcessIdentity | None) -> Services:
+def _start(
+    config: CaseConfig, settings: Settings, folder: CaseFolder, host: str, owner: ProcessIdentity | None
+) -> Services:
     access, started = _find_or_start_server(config, settings, folder, host)
     case = Case(folder, host, access, Store.open(access, name="gutscore-rs"), tuple(config.tasks.queues))
     try:
@@ -154,8 +155,11 @@ def stop_services(case: Case, *, remove: bool) -> None:
         problems += [f"provisioner {pid}" for pid in stop_provisioners(case)]
     finally:
         case.close()
-        if case.access.socket is not None and embedded.find(case.folder, case.host) and not embedded.stop(
-                case.folder, case.host):
+        if (
+            case.access.socket is not None
+            and embedded.find(case.folder, case.host)
+            and not embedded.stop(case.folder, case.host)
+        ):
             problems.append("the embedded server")
         left = kill_marked(f"{case.folder.root}:", prefix=True)
         problems += [f"process {pid} of a task" for pid in left]
@@ -171,8 +175,11 @@ def release_all(case: Case, timeout: float, *, only: Collection[int] | None = No
     """Release every set of the case (or only some), side by side; what went wrong, as sentences."""
     operations = case.operations()
     problems = []
-    ids = [record.wgroup_id for record in case.store.sets.all() if not record.state.ended
-           and (only is None or record.wgroup_id in only)]
+    ids = [
+        record.wgroup_id
+        for record in case.store.sets.all()
+        if not record.state.ended and (only is None or record.wgroup_id in only)
+    ]
     for wgroup_id in ids:
         operations.begin_release(wgroup_id)
     ends = time.monotonic() + timeout

@@ -1,7 +1,7 @@
 """Starting, finding and stopping the embedded server of a case.
 
-It listens on a unix socket in a folder of ours (0700) and, only with ``bind``, on an address with a password. It is found
-again by pid, start time, boot and socket, never by name; it outlives a crashed command line but not ``down``.
+It listens on a unix socket in a folder of ours (0700) and, only with ``bind``, on an address with a password. It is
+found again by pid, start time, boot and socket, never by name; it outlives a crashed command line but not ``down``.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ def _end_unrecorded(socket: Path, host: str) -> None:
         return
     identity = identify(pid, host) if pid else None
     if identity is None or not stop_process(identity, grace=STOP_SECONDS):
-        raise ServerError(f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then "
-                          "try again.")
+        raise ServerError(
+            f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then try again."
+        )
 
 
 def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessIdentity:
@@ -124,9 +125,18 @@ def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password:
     address, _, port = (bind or "").removeprefix("[").partition("]:" if "]" in (bind or "") else ":")
     lines = {
         "port": (port or DEFAULT_PORT) if bind else "0",
-        "unixsocket": _quoted(socket), "unixsocketperm": "700", "dir": _quoted(folder.server_dir),
-        "daemonize": "no", "logfile": '""', "appendonly": "yes", "appendfsync": "always", "save": '""',
-        "maxmemory-policy": "noeviction", "maxclients": "10000", "tcp-keepalive": "60", "timeout": "0",
+        "unixsocket": _quoted(socket),
+        "unixsocketperm": "700",
+        "dir": _quoted(folder.server_dir),
+        "daemonize": "no",
+        "logfile": '""',
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": '""',
+        "maxmemory-policy": "noeviction",
+        "maxclients": "10000",
+        "tcp-keepalive": "60",
+        "timeout": "0",
     }
     if bind:
         lines |= {"bind": _quoted(address.rstrip("]")), "protected-mode": "yes", "requirepass": _quoted(password or "")}
@@ -136,8 +146,10 @@ def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password:
 def _quoted(value: str | Path) -> str:
     text = str(value)
     if not _PLAIN.fullmatch(text):
-        raise ServerError(f"{text!r} cannot stand in the server's configuration: it is empty or has control characters, "
-                          "quotes or backslashes in it.")
+        raise ServerError(
+            f"{text!r} cannot stand in the server's configuration: it is empty or has control characters, "
+            "quotes or backslashes in it."
+        )
     return f'"{text}"'
 
 
@@ -146,8 +158,8 @@ def _refuse_foreign(folder: CaseFolder, host: str) -> None:
     record = _read(folder)
     if record is not None and record.identity.host != host:
         raise ServerError(
-            f"The embedded server of case {folder.name!r} was started on host {record.identity.host}. Use the case from "
-            f"there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
+            f"The embedded server of case {folder.name!r} was started on host {record.identity.host}. Use the case "
+            f"from there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
             f"{folder.server_record}."
         )
 
@@ -169,8 +181,9 @@ def _wait_ready(record: ServerRecord, log: Path) -> None:
             ends = time.monotonic() + START_SECONDS
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-    raise ServerError(f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: "
-                      f"{_last_words(log)}")
+    raise ServerError(
+        f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: {_last_words(log)}"
+    )
 
 
 def _last_words(log: Path) -> str:
@@ -191,9 +204,17 @@ def _read(folder: CaseFolder) -> ServerRecord | None:
 
 
 def _write(folder: CaseFolder, record: ServerRecord) -> None:
-    write_private(folder.server_record, json.dumps({
-        "schema": 1, "identity": record.identity.to_dict(), "socket": record.socket, "bind": record.bind,
-    }).encode())
+    write_private(
+        folder.server_record,
+        json.dumps(
+            {
+                "schema": 1,
+                "identity": record.identity.to_dict(),
+                "socket": record.socket,
+                "bind": record.bind,
+            }
+        ).encode(),
+    )
 
 
 def _clear(folder: CaseFolder, record: ServerRecord) -> None:

@@ -42,10 +42,18 @@ class Provisioners:
 
     def beat(self, record: ProvisionerRecord) -> None:
         """Register, or renew the lease."""
-        info = {"host": record.host, "pid": record.pid, "serves": list(record.serves),
-                "started_at": record.started_at, "version": record.version}
-        self._scripts.run("provisioner_beat", [self._keys.provisioners, self._keys.provisioner_info],
-                          [record.member, PROVISIONER_LEASE, pack(info)])
+        info = {
+            "host": record.host,
+            "pid": record.pid,
+            "serves": list(record.serves),
+            "started_at": record.started_at,
+            "version": record.version,
+        }
+        self._scripts.run(
+            "provisioner_beat",
+            [self._keys.provisioners, self._keys.provisioner_info],
+            [record.member, PROVISIONER_LEASE, pack(info)],
+        )
 
     def leave(self, member: str) -> None:
         """Deregister at a clean end."""

@@ -69,8 +69,12 @@ def free_port() -> int:
 
 def write_record(folder: CaseFolder, identity: ProcessIdentity) -> None:
     folder.create()
-    write_private(folder.server_record, json.dumps({"schema": 1, "identity": identity.to_dict(), "socket": str(folder.socket),
-                                                    "bind": None, "port": 0}).encode())
+    write_private(
+        folder.server_record,
+        json.dumps(
+            {"schema": 1, "identity": identity.to_dict(), "socket": str(folder.socket), "bind": None, "port": 0}
+        ).encode(),
+    )
 
 
 def test_a_server_is_started_found_and_stopped_without_a_trace(folder: CaseFolder) -> None:
@@ -250,13 +254,18 @@ def test_a_log_of_garbage_gives_the_servers_last_words_and_leaves_no_process(fol
 
 def zombies() -> list[str]:
     """Children of ours that nobody waited for."""
-    return [pid for pid in filter(str.isdigit, os.listdir("/proc"))
-            if (found := process_stat(int(pid))) and found[0] == "Z"
-            and f"PPid:\t{os.getpid()}\n" in Path(f"/proc/{pid}/status").read_text()]
+    return [
+        pid
+        for pid in filter(str.isdigit, os.listdir("/proc"))
+        if (found := process_stat(int(pid)))
+        and found[0] == "Z"
+        and f"PPid:\t{os.getpid()}\n" in Path(f"/proc/{pid}/status").read_text()
+    ]
 
 
-def test_a_server_that_is_never_ready_is_not_left_running(folder: CaseFolder, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_never_ready_is_not_left_running(
+    folder: CaseFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mute = tmp_path / "mute-server"
     mute.write_text("#!/bin/sh\necho '# I will never listen'\nexec sleep 60\n")
     mute.chmod(0o755)
@@ -276,7 +285,9 @@ def _cwd(pid: str) -> str:
         return ""
 
 
-def test_a_starter_that_is_killed_leaves_a_server_that_is_found(folder: CaseFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starter_that_is_killed_leaves_a_server_that_is_found(
+    folder: CaseFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = os.fork()
     if not pid:
         monkeypatch.setattr(server_module, "_wait_ready", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
@@ -318,8 +329,9 @@ def test_no_server_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         server_binary()
 
 
-def test_a_program_that_cannot_be_executed_is_an_error_of_ours(folder: CaseFolder, tmp_path: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_cannot_be_executed_is_an_error_of_ours(
+    folder: CaseFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "server_binary", lambda: tmp_path / "nowhere")
     with pytest.raises(ServerError, match="cannot be started"):
         embedded.start(folder, HOST)

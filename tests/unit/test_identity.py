@@ -62,8 +62,10 @@ def test_garbage_gives_an_identity_of_the_right_types_or_a_serialization_error(d
     assert made.pid > 0
 
 
-@pytest.mark.parametrize("change", [{"pid": 0}, {"pid": -1}, {"pid": True}, {"pid": 1.5}, {"host": 3}, {"boot_id": None},
-                                    {"start_ticks": "1"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"pid": 0}, {"pid": -1}, {"pid": True}, {"pid": 1.5}, {"host": 3}, {"boot_id": None}, {"start_ticks": "1"}],
+)
 def test_a_field_of_another_type_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(SerializationError):
         ProcessIdentity.from_dict(this_process("host").to_dict() | change)
@@ -129,7 +131,9 @@ def test_the_settings_name_the_host_and_lose_what_keys_cannot_hold(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(identity, "_machine_id", lambda: "machine")
     first = this_host(HERE, tmp_path)
     monkeypatch.setattr(socket, "gethostname", lambda: "renamed.by.dhcp")

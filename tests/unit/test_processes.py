@@ -123,8 +123,10 @@ def test_stop_kills_what_ignores_a_term(spawn) -> None:
 
 def test_stop_ends_a_stopped_process_by_term(spawn, tmp_path: Path) -> None:
     file = tmp_path / "said"
-    child = spawn(f"import signal, sys, time\ndef bye(*_):\n    open({str(file)!r}, 'w').write('bye'); sys.exit()\n"
-                  "signal.signal(signal.SIGTERM, bye); print('ready', flush=True); time.sleep(60)")
+    child = spawn(
+        f"import signal, sys, time\ndef bye(*_):\n    open({str(file)!r}, 'w').write('bye'); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, bye); print('ready', flush=True); time.sleep(60)"
+    )
     os.kill(child.pid, signal.SIGSTOP)
     wait_until(lambda: (process_stat(child.pid) or "?")[0] == "T", what="it is stopped")
     assert stop(child, grace=10.0)
@@ -162,8 +164,9 @@ def test_a_program_that_does_not_exist_is_an_oserror_and_leaves_no_process(tmp_p
 
 def test_members_of_a_session_are_found_and_others_are_not(spawn, tmp_path: Path) -> None:
     code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
-    pid = start_detached([sys.executable, "-c", code], log=tmp_path / "log", env=os.environ | {MARK: str(tmp_path)},
-                         cwd=tmp_path)
+    pid = start_detached(
+        [sys.executable, "-c", code], log=tmp_path / "log", env=os.environ | {MARK: str(tmp_path)}, cwd=tmp_path
+    )
     other = spawn()
     try:
         members = wait_until(lambda: len(found := session_members(pid)) == 2 and found, what="child and grandchild")

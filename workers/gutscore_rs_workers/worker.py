@@ -147,8 +147,7 @@ class Worker:
         try:
             value = self._perform(job)
         except JobCut:
-            self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue,
-                                                            claim.worker))
+            self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue, claim.worker))
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
             log.warning("job %s failed: %r", claim.job_id, error)
             exc_info = exception_info()
