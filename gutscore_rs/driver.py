@@ -30,7 +30,7 @@ def load_driver(driver: DriverSection) -> Callable[..., Any]:
     except ImportError as error:
         raise DriverError(
             f"The driver {driver.function!r} cannot be imported: {error}. Looked in {folder}. "
-            "Is what it needs installed (the double well: `pip install 'gutscore_rs[example]'`), is [driver] path right?"
+            "Is what it needs installed (the double well: the extra `example`), and is [driver] path right?"
         ) from error
     except AttributeError as error:
         raise DriverError(f"The module {module_name!r} of the driver has no {name!r}.") from error

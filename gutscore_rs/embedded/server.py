@@ -159,8 +159,8 @@ def _refuse_foreign(folder: CaseFolder, host: str) -> None:
     if record is not None and record.identity.host != host:
         raise ServerError(
             f"The embedded server of case {folder.name!r} was started on host {record.identity.host}. Use the case "
-            f"from there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, remove "
-            f"{folder.server_record}."
+            f"from there, end it there with `gutscore-rs down {folder.name}`, or, if that host is gone for good, "
+            f"remove {folder.server_record}."
         )
 
 
