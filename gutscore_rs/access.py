@@ -44,8 +44,15 @@ class Access:
     key_id: str
 
     @classmethod
-    def new(cls, case: str, *, url: str | None = None, socket: str | None = None, username: str | None = None,
-            password: str | None = None) -> Access:
+    def new(
+        cls,
+        case: str,
+        *,
+        url: str | None = None,
+        socket: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+    ) -> Access:
         """Access with a fresh key. User name and password in the URL are taken out of it.
 
         Raises:
@@ -82,8 +89,11 @@ def _split(url: str) -> tuple[str, str | None, str | None]:
 
 def write_access(path: Path, access: Access) -> None:
     """Write the access file, atomically, mode 0600."""
-    data = {"schema": SCHEMA, **{name: getattr(access, name) for name in _FIELDS},
-            "signing_key": access.signing_key.hex()}
+    data = {
+        "schema": SCHEMA,
+        **{name: getattr(access, name) for name in _FIELDS},
+        "signing_key": access.signing_key.hex(),
+    }
     write_private(path, json.dumps(data).encode())
 
 
@@ -98,15 +108,19 @@ def read_access(path: Path) -> Access:
             status = os.fstat(stream.fileno())
             raw = stream.read(65536)
     except FileNotFoundError as error:
-        raise AccessError(f"There is no access file {path}: the case does not run. Start it with `gutscore-rs up`.") from error
+        raise AccessError(
+            f"There is no access file {path}: the case does not run. Start it with `gutscore-rs up`."
+        ) from error
     except OSError as error:
         raise AccessError(f"The access file {path} cannot be read: {error}.") from error
     if status.st_uid != os.geteuid():
         raise AccessError(f"The access file {path} belongs to user {status.st_uid}, not to us; it is not trusted.")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise AccessError(f"The access file {path} is open to others; it holds a key. Run `chmod 600 {path}`.")
-    garbled = (f"The access file {path} is garbled. End the case with `gutscore-rs down`, remove the file, and start the "
-               "case again.")
+    garbled = (
+        f"The access file {path} is garbled. End the case with `gutscore-rs down`, remove the file, and start the "
+        "case again."
+    )
     try:
         data = json.loads(raw)
         if data["schema"] != SCHEMA:
@@ -122,5 +136,9 @@ def read_access(path: Path) -> Access:
 
 def _is_plausible(access: Access) -> bool:
     texts = (access.url or "", access.socket or "", access.username or "", access.password or "", access.key_id)
-    return (all(isinstance(text, str) for text in texts) and _KEY_ID.fullmatch(access.key_id) is not None
-            and len(access.signing_key) == KEY_BYTES and (access.url is None) != (access.socket is None))
+    return (
+        all(isinstance(text, str) for text in texts)
+        and _KEY_ID.fullmatch(access.key_id) is not None
+        and len(access.signing_key) == KEY_BYTES
+        and (access.url is None) != (access.socket is None)
+    )

@@ -48,8 +48,9 @@ class Case:
         self.store.close()
 
 
-def open_case(name: str, settings: Settings, *, redis: RedisSection | None = None,
-              queues: tuple[str, ...] = ("tasks",)) -> Case:
+def open_case(
+    name: str, settings: Settings, *, redis: RedisSection | None = None, queues: tuple[str, ...] = ("tasks",)
+) -> Case:
     """Open a case that runs, or whose Redis is named.
 
     Args:

@@ -39,10 +39,16 @@ class Finding:
 def examine_host(settings: Settings) -> Iterator[Finding]:
     """Look at this host."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    yield Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}; {versions}")
+    yield Finding(
+        "ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}; {versions}"
+    )
     if platform.system() != "Linux":
-        yield Finding("note", "system", "not Linux: workers are not bound to CPUs, and a worker that runs a task notices a "
-                      "killed launcher only when the task ends (docs/operations.md)")
+        yield Finding(
+            "note",
+            "system",
+            "not Linux: workers are not bound to CPUs, and a worker that runs a task notices a "
+            "killed launcher only when the task ends (docs/operations.md)",
+        )
     yield _checked("state folder", lambda: str(StateFolder.open(settings).root))
     yield _checked("socket", lambda: str(StateFolder.open(settings).case("doctor").socket))
     yield _checked("embedded server", lambda: str(server_binary()))

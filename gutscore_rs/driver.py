@@ -15,8 +15,8 @@ from gutscore_rs.errors import DriverError
 def load_driver(driver: DriverSection) -> Callable[..., Any]:
     """Import the function ``package.module:name``.
 
-    Its signature: ``main(manager, options, output) -> dict``; ``options`` is the free table ``[driver.options]``, ``output``
-    a folder for files, the result a JSON-able dict for the summary.
+    Its signature: ``main(manager, options, output) -> dict``; ``options`` is the free table ``[driver.options]``,
+    ``output`` a folder for files, the result a JSON-able dict for the summary.
 
     Raises:
         DriverError: It cannot be imported or called.
@@ -30,7 +30,7 @@ def load_driver(driver: DriverSection) -> Callable[..., Any]:
     except ImportError as error:
         raise DriverError(
             f"The driver {driver.function!r} cannot be imported: {error}. Looked in {folder}. "
-            "Is what it needs installed (the double well: `pip install 'gutscore_rs[example]'`), and [driver] path right?"
+            "Is what it needs installed (the double well: the extra `example`), and is [driver] path right?"
         ) from error
     except AttributeError as error:
         raise DriverError(f"The module {module_name!r} of the driver has no {name!r}.") from error
@@ -48,5 +48,7 @@ def output_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DriverError(f"The output folder {folder} cannot be made: {error}. Choose another with --output.") from error
+        raise DriverError(
+            f"The output folder {folder} cannot be made: {error}. Choose another with --output."
+        ) from error
     return folder

@@ -88,9 +88,7 @@ def _seconds(text: str, shown: str) -> int:
 
 def _bounded(seconds: int, shown: str) -> int:
     if seconds <= 0:
-        raise DurationError(
-            f"{shown} is not longer than zero; give seconds as a number or a time such as '1:00:00'"
-        )
+        raise DurationError(f"{shown} is not longer than zero; give seconds as a number or a time such as '1:00:00'")
     if seconds > MAX_SECONDS:
         raise DurationError(f"{shown} is longer than {MAX_SECONDS} s, the longest time that Slurm can hold")
     return seconds
@@ -100,9 +98,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > MAX_SECONDS**2:
         return "a number of very many digits"  # repr() itself refuses the largest
     text = repr(value)
-    return (
-        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
-    )
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 
 def format_slurm_time(seconds: float) -> str:

@@ -19,8 +19,19 @@ def _module(name: str) -> list[str]:
 
 def workergroup_command(access: Path, *, wgroup_id: int, generation: int, token: str, logs: Path) -> list[str]:
     """The launcher of one set on this host."""
-    return [*_module(WORKERGROUP), "--access", str(access), "--resource-set", str(wgroup_id),
-            "--generation", str(generation), "--token", token, "--logs", str(logs)]
+    return [
+        *_module(WORKERGROUP),
+        "--access",
+        str(access),
+        "--resource-set",
+        str(wgroup_id),
+        "--generation",
+        str(generation),
+        "--token",
+        token,
+        "--logs",
+        str(logs),
+    ]
 
 
 def provisioner_command(access: Path, *, owner: ProcessIdentity | None = None, guard_server: bool = False) -> list[str]:

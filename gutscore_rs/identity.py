@@ -92,9 +92,11 @@ def this_host(settings: Settings, state_root: Path) -> str:
     folder = state_root / "hosts"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (_kept_name(folder / _digest(machine), us)
-                or _kept_name(folder / _digest(f"{machine}/{host_name}"), {"host_name": host_name})
-                or _UNSAFE.sub("-", host_name))
+        return (
+            _kept_name(folder / _digest(machine), us)
+            or _kept_name(folder / _digest(f"{machine}/{host_name}"), {"host_name": host_name})
+            or _UNSAFE.sub("-", host_name)
+        )
     except (OSError, StateFolderError) as error:
         raise StateFolderError(
             f"The name of this host cannot be kept in {folder}: {str(error).rstrip('.')}. Set GUTSCORE_RS_HOST, or "
@@ -189,7 +191,7 @@ def process_stat(pid: int) -> tuple[str, int, int] | None:
     except OSError:
         return None
     # The command's name, in parentheses, may itself hold parentheses and spaces.
-    fields = text[text.rindex(b")") + 2:].split()
+    fields = text[text.rindex(b")") + 2 :].split()
     state, threads = fields[0].decode(), int(fields[17])
     # The main thread may end before the others: until the last one is gone, they run on or hold the files open.
     if state == "Z" and threads > 1:

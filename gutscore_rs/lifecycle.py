@@ -61,8 +61,9 @@ def start_services(config: CaseConfig, settings: Settings, *, owner: ProcessIden
         return _start(config, settings, folder, this_host(settings, state.root), owner)
 
 
-def _start(config: CaseConfig, settings: Settings, folder: CaseFolder, host: str,
-           owner: ProcessIdentity | None) -> Services:
+def _start(
+    config: CaseConfig, settings: Settings, folder: CaseFolder, host: str, owner: ProcessIdentity | None
+) -> Services:
     access, started = _find_or_start_server(config, settings, folder, host)
     case = Case(folder, host, access, Store.open(access, name="gutscore-rs"), tuple(config.tasks.queues))
     try:
@@ -170,8 +171,11 @@ def release_all(case: Case, timeout: float, *, only: Collection[int] | None = No
     """Release every set of the case (or only some), side by side; what went wrong, as sentences."""
     operations = case.operations()
     problems = []
-    ids = [record.wgroup_id for record in case.store.sets.all() if not record.state.ended
-           and (only is None or record.wgroup_id in only)]
+    ids = [
+        record.wgroup_id
+        for record in case.store.sets.all()
+        if not record.state.ended and (only is None or record.wgroup_id in only)
+    ]
     for wgroup_id in ids:
         operations.begin_release(wgroup_id)
     ends = time.monotonic() + timeout

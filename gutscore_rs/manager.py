@@ -49,8 +49,9 @@ class ResourceManager:
         ConfigError: (a ValueError) The configuration is wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any] | CaseConfig, *, case: Case | None = None,
-                 settings: Settings | None = None) -> None:
+    def __init__(
+        self, config: Mapping[str, Any] | CaseConfig, *, case: Case | None = None, settings: Settings | None = None
+    ) -> None:
         self.config = config if isinstance(config, CaseConfig) else from_mapping(config)
         self._settings = settings or Settings.from_environment()
         self._case = case
@@ -166,7 +167,8 @@ class ResourceManager:
 
         Raises:
             RequestError: A set failed; the message is its error.
-            WorkersNotReadyError: (also TimeoutError) They did not all come in time; the message says what each set does.
+            WorkersNotReadyError: (also TimeoutError) They did not all come in time; the message says what each
+                set does.
         """
         ends, pause = time.monotonic() + timeout, 0.01
         expected = sum(resource_set.get_nworkers() for resource_set in self.resource_sets())
@@ -237,8 +239,11 @@ class ResourceManager:
             return
         records = [self.case.store.sets.get(wgroup_id) for wgroup_id in self._sets]
         if all(record is None or record.state.ended for record in records):
-            states = "; ".join(f"set {record.wgroup_id} is {record.state.value} {record.error}".rstrip()
-                               for record in records if record)
+            states = "; ".join(
+                f"set {record.wgroup_id} is {record.state.value} {record.error}".rstrip()
+                for record in records
+                if record
+            )
             raise RequestError(f"No resource set is left to run the remaining tasks: {states or 'all unknown'}.")
 
     def on_progress(self, say: Callable[[str], None]) -> None:
@@ -272,8 +277,9 @@ class ResourceManager:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._sets:
             self.release()
 
@@ -293,8 +299,13 @@ class _progress:  # noqa: N801 - used like a function
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-            self._bar = Progress(TextColumn("workers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                                 console=Console(stderr=True))
+            self._bar = Progress(
+                TextColumn("workers"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )
             self._task = self._bar.add_task("workers", total=expected)
 
     def __enter__(self) -> Callable[[int, int], None]:

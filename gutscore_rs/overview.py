@@ -29,8 +29,12 @@ class Overview:
             "active": sum(live.values()),
             "expected": sum(record.expected for record in records),
             "by_resource_set": {
-                str(record.wgroup_id): {"active": live[record.wgroup_id], "expected": record.expected,
-                                        "state": record.state.value} for record in records
+                str(record.wgroup_id): {
+                    "active": live[record.wgroup_id],
+                    "expected": record.expected,
+                    "state": record.state.value,
+                }
+                for record in records
             },
             "by_host": self._store.workers.counts_by_host(ids),
         }
@@ -42,8 +46,10 @@ class Overview:
 
     @staticmethod
     def _worker(worker: WorkerRecord) -> dict[str, Any]:
-        row = {name: getattr(worker, name)
-               for name in ("resource_set", "index", "host", "pid", "started_at", "state", "job", "member")}
+        row = {
+            name: getattr(worker, name)
+            for name in ("resource_set", "index", "host", "pid", "started_at", "state", "job", "member")
+        }
         return row | ({"slurm": worker.slurm} if worker.slurm else {})
 
     def status(self) -> dict[str, Any]:
@@ -64,13 +70,23 @@ class Overview:
     def _set(record: ResourceSetRecord, active: int, now: float) -> dict[str, Any]:
         running = record.deadline and not record.state.ended
         return {
-            "id": record.wgroup_id, "type": record.type, "state": record.state.value, "active": active,
-            "expected": record.expected, "nworkers": record.nworkers, "peak_active": record.peak_active,
-            "server": record.server, "runtime": record.runtime, "generation": record.generation,
+            "id": record.wgroup_id,
+            "type": record.type,
+            "state": record.state.value,
+            "active": active,
+            "expected": record.expected,
+            "nworkers": record.nworkers,
+            "peak_active": record.peak_active,
+            "server": record.server,
+            "runtime": record.runtime,
+            "generation": record.generation,
             "seconds_left": max(0.0, round(record.deadline - now, 1)) if running else None,
-            "requested_at": record.requested_at or None, "started_at": record.started_at or None,
-            "ended_at": record.ended_at or None, "deadline": record.deadline or None,
-            "error": record.error or None, "pending_reason": record.pending_reason or None,
+            "requested_at": record.requested_at or None,
+            "started_at": record.started_at or None,
+            "ended_at": record.ended_at or None,
+            "deadline": record.deadline or None,
+            "error": record.error or None,
+            "pending_reason": record.pending_reason or None,
         }
 
     def events(self, count: int = 100) -> dict[str, Any]:

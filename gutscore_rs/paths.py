@@ -50,8 +50,9 @@ def check_case_name(name: str) -> str:
         ConfigError: It may not.
     """
     if not isinstance(name, str) or not CASE_NAME.fullmatch(name):
-        raise ConfigError(f"{name!r:.100} is no name of a case: 1 to 64 letters, digits, '_' and '-', the first a letter or "
-                          "digit.")
+        raise ConfigError(
+            f"{name!r:.100} is no name of a case: 1 to 64 letters, digits, '_' and '-', the first a letter or digit."
+        )
     return name
 
 
@@ -68,11 +69,14 @@ def private_folder(path: Path) -> Path:
     except FileExistsError as error:
         raise StateFolderError(f"{path} is a file where a folder is needed. Move it away.") from error
     except OSError as error:
-        raise StateFolderError(f"The folder {path} cannot be made: {error}. Set GUTSCORE_RS_STATE_DIR to a folder that "
-                               "can be written.") from error
+        raise StateFolderError(
+            f"The folder {path} cannot be made: {error}. Set GUTSCORE_RS_STATE_DIR to a folder that can be written."
+        ) from error
     if owners:
-        raise StateFolderError(f"{path} belongs to user {owners.pop()}, not to us (user {os.geteuid()}); it is not "
-                               "trusted. Set GUTSCORE_RS_STATE_DIR or GUTSCORE_RS_RUNTIME_DIR to a folder of yours.")
+        raise StateFolderError(
+            f"{path} belongs to user {owners.pop()}, not to us (user {os.geteuid()}); it is not "
+            "trusted. Set GUTSCORE_RS_STATE_DIR or GUTSCORE_RS_RUNTIME_DIR to a folder of yours."
+        )
     if stat.S_IMODE(path.stat().st_mode) & 0o022:
         raise StateFolderError(f"Others may write into {path}. Run `chmod go-w {path}`.")
     if not os.access(path, os.W_OK | os.X_OK):
@@ -135,12 +139,16 @@ def _flocked(path: Path, ends: float, timeout: float) -> int:
             except BlockingIOError as error:
                 if time.monotonic() > ends:
                     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                    raise StateFolderError(f"Process {holder} holds the lock {path} for more than {timeout:.0f} s. Is "
-                                           "another command at work on this case?") from error
+                    raise StateFolderError(
+                        f"Process {holder} holds the lock {path} for more than {timeout:.0f} s. Is "
+                        "another command at work on this case?"
+                    ) from error
                 time.sleep(0.02)
             except OSError as error:
-                raise StateFolderError(f"The file system of {path} cannot lock it: {error}. Set GUTSCORE_RS_STATE_DIR "
-                                       "to a folder on one that can.") from error
+                raise StateFolderError(
+                    f"The file system of {path} cannot lock it: {error}. Set GUTSCORE_RS_STATE_DIR "
+                    "to a folder on one that can."
+                ) from error
             else:
                 return descriptor
     except BaseException:
@@ -217,8 +225,8 @@ class CaseFolder:
             if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
                 return path
         raise StateFolderError(
-            f"The socket's path {tried[-1]} has {len(os.fsencode(tried[-1]))} bytes; the system allows {SOCKET_PATH_BYTES}. "
-            "Set GUTSCORE_RS_RUNTIME_DIR to a folder with a shorter path."
+            f"The socket's path {tried[-1]} has {len(os.fsencode(tried[-1]))} bytes; the system allows "
+            f"{SOCKET_PATH_BYTES}. Set GUTSCORE_RS_RUNTIME_DIR to a folder with a shorter path."
         )
 
     def create(self) -> None:

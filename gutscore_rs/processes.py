@@ -47,9 +47,17 @@ def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cw
     """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-                                   env=dict(env), cwd=cwd, start_new_session=True, close_fds=True,
-                                   umask=umask)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            close_fds=True,
+            umask=umask,
+        )
     finally:
         os.close(descriptor)
     # It is watched by identity; Popen would warn about a child that nobody waited for.
@@ -146,7 +154,7 @@ def _mark_of(pid: int) -> str | None:
     start = f"{MARK}=".encode()
     found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
     # Empty in a kernel thread, a zombie, and for a moment in a process that executes another program.
-    return os.fsdecode(found[len(start):]) if block else None
+    return os.fsdecode(found[len(start) :]) if block else None
 
 
 def _is_living(pid: int) -> bool:

@@ -45,8 +45,9 @@ class Tasks:
         with translated(self._store.where):
             return self.queue().enqueue(function, *args, **kwargs)
 
-    def as_completed(self, jobs: Iterable[Job], timeout: float | None = None,
-                     heed: Callable[[], None] | None = None) -> Iterator[Job]:
+    def as_completed(
+        self, jobs: Iterable[Job], timeout: float | None = None, heed: Callable[[], None] | None = None
+    ) -> Iterator[Job]:
         """Yield jobs as they finish or fail, whatever their order; nothing is polled per job.
 
         One blocking ``XREAD`` waits for the result streams of all pending jobs. Jobs that end without a result

@@ -19,8 +19,12 @@ _numbers = itertools.count(1)
 
 # No test asserts on speed, and none leaves a database in the current folder. The check is about fixtures that are
 # not made anew for each example; ours need not be.
-settings.register_profile("ours", deadline=None, database=None,
-                          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile(
+    "ours",
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 settings.load_profile("ours")
 
 

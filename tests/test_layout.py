@@ -86,17 +86,24 @@ def test_every_package_that_is_imported_is_a_dependency() -> None:
 
 @pytest.mark.parametrize("file", [file for file in sources(LIBRARY) if file.name != "settings.py"], ids=short)
 def test_only_the_settings_read_the_environment(file: Path) -> None:
-    touched = {f"{node.value.id}.{node.attr}" for node in ast.walk(ast.parse(file.read_text()))
-               if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    touched = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
     assert not touched & {"os.environ", "os.environb", "os.getenv", "os.putenv"}
     assert not re.search(r"from os import .*(environ|getenv)", file.read_text())
 
 
 @pytest.mark.parametrize("file", sources(LIBRARY, WORKERS), ids=short)
 def test_imports_stand_at_the_top(file: Path) -> None:
-    late = {name.split(".")[0] for function in ast.walk(ast.parse(file.read_text()))
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-            for node in ast.walk(function) for name in imported(node)}
+    late = {
+        name.split(".")[0]
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        for name in imported(node)
+    }
     assert {name for name in late if (short(file), name) not in LATE} == set()
 
 
@@ -110,12 +117,18 @@ def test_every_module_says_what_it_is_for_and_defers_its_annotations(file: Path)
     tree = ast.parse(file.read_text())
     assert ast.get_docstring(tree)
     if len(tree.body) > 1:
-        assert "annotations" in {alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
-                                 and node.module == "__future__" for alias in node.names}
+        assert "annotations" in {
+            alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+            for alias in node.names
+        }
 
 
 def test_workers_is_only_a_folder() -> None:
-    assert [entry.name for entry in (ROOT / "workers").iterdir() if entry.name != "__pycache__"] == ["gutscore_rs_workers"]
+    assert [entry.name for entry in (ROOT / "workers").iterdir() if entry.name != "__pycache__"] == [
+        "gutscore_rs_workers"
+    ]
 
 
 def test_the_names_of_processes_are_modules_with_a_main() -> None:
@@ -132,16 +145,26 @@ def test_the_names_of_processes_are_modules_with_a_main() -> None:
 @pytest.mark.parametrize("module", [entrypoints.WORKERGROUP, entrypoints.PROVISIONER])
 def test_a_worker_host_loads_only_what_it_runs(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(name.split('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
     assert set(done.stdout.split()) & NOT_ON_WORKERS == set()
 
 
 @pytest.mark.parametrize("module", ["identity", "processes", "paths", "access", "store", "operations", "embedded"])
 def test_what_workers_use_of_the_library_loads_no_configuration(module: str) -> None:
     code = f"import sys, gutscore_rs.{module}; print(*sorted(name.split('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
     assert set(done.stdout.split()) & NOT_ON_WORKERS == set()
 
 
@@ -152,6 +175,12 @@ def test_the_import_contracts_hold() -> None:
         if os.environ.get("CI"):
             pytest.fail("import-linter is not installed")
         pytest.skip("import-linter is not installed")
-    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=dict(os.environ) | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'workers'}"})
+    done = subprocess.run(
+        [program, "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ) | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'workers'}"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr

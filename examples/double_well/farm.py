@@ -93,9 +93,7 @@ class Farm:
                 waiting -= 1
                 self._land(job)
             if waiting:
-                raise RuntimeError(
-                    f"{waiting} tasks did not come back; look at the workers' logs, then run again"
-                )
+                raise RuntimeError(f"{waiting} tasks did not come back; look at the workers' logs, then run again")
             on_progress()
 
     def _submit(self, run: Run, requests: Iterable[Request], attempt: int = 1) -> None:

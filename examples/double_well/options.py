@@ -49,12 +49,8 @@ class Options:
         known = {field.name: field.default for field in fields(cls)}
         for name in given:
             if name not in known:
-                raise ValueError(
-                    f"unknown option {name!r}{_suggestion(name, known)}; known: {', '.join(known)}"
-                )
-        options = cls(
-            **{name: _typed(name, given.get(name, default), default) for name, default in known.items()}
-        )
+                raise ValueError(f"unknown option {name!r}{_suggestion(name, known)}; known: {', '.join(known)}")
+        options = cls(**{name: _typed(name, given.get(name, default), default) for name, default in known.items()})
         options._check()
         return options
 
@@ -81,9 +77,7 @@ class Options:
         _require(separate, "target_radius", self.target_radius, "smaller than the distance between the wells")
         _require(self.trajectories >= 2, "trajectories", self.trajectories, "at least 2")
         _require(1 <= self.discard < self.trajectories, "discard", self.discard, "from 1 to trajectories - 1")
-        _require(
-            self.repetitions >= 2, "repetitions", self.repetitions, "at least 2: one run has no error bar"
-        )
+        _require(self.repetitions >= 2, "repetitions", self.repetitions, "at least 2: one run has no error bar")
         _require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         _require(0.0 <= self.reference <= 1.0, "reference", self.reference, "a probability, or 0 for none")

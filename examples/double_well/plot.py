@@ -49,9 +49,7 @@ def _potential(panel: Any, model: Model, runs: Sequence[Run]) -> None:
     value = landscape.value(grid_x, grid_y)
     value -= value.min()
     barrier = 5.0 * (landscape.value(0.0, 0.0) - landscape.value(*landscape.well_a))
-    filled = panel.contourf(
-        grid_x, grid_y, value, np.linspace(0.0, barrier, 21), cmap="Greys", extend="max", alpha=0.8
-    )
+    filled = panel.contourf(grid_x, grid_y, value, np.linspace(0.0, barrier, 21), cmap="Greys", extend="max", alpha=0.8)
     panel.figure.colorbar(filled, ax=panel, label="V(x, y) - min V", ticks=MaxNLocator(6))
     for path, colour in zip(_reactive(runs), (BLUE, ORANGE, GREEN), strict=False):
         panel.plot(path[:, 0], path[:, 1], color=colour, linewidth=0.7)
@@ -63,9 +61,7 @@ def _potential(panel: Any, model: Model, runs: Sequence[Run]) -> None:
     style["bbox"] = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
     panel.text(start_x, low, "A (start)", **style)
     panel.text(end_x, end_y + low - start_y, "B (target)", color=VERMILION, **style)
-    panel.set(
-        title="Potential and reactive trajectories", xlabel="x", ylabel="y", xlim=x[[0, -1]], ylim=y[[0, -1]]
-    )
+    panel.set(title="Potential and reactive trajectories", xlabel="x", ylabel="y", xlim=x[[0, -1]], ylim=y[[0, -1]])
     panel.set_aspect("equal")
 
 
@@ -113,9 +109,7 @@ def _levels(panel: Any, runs: Sequence[Run], reference: float | None) -> None:
         )
     panel.plot([], [], color=BLUE, linewidth=0.9, label=f"{len(runs)} runs, one line each")
     if reference is not None:
-        panel.plot(
-            1.0, reference, "D", color=VERMILION, markersize=7, clip_on=False, zorder=5, label="reference"
-        )
+        panel.plot(1.0, reference, "D", color=VERMILION, markersize=7, clip_on=False, zorder=5, label="reference")
     panel.set_yscale("log")
     panel.set(title="Levels of the runs", xlabel="score level (1 = in B)", xlim=(0.0, 1.0))
     panel.set_ylabel("P(highest score > level)")

@@ -50,9 +50,7 @@ START_UP = 4
 """Implicit half steps before Crank-Nicolson."""
 
 
-def probability(
-    model: Model, *, spacing: float = 0.02, interval: float = 0.02, discrete: bool = True
-) -> float:
+def probability(model: Model, *, spacing: float = 0.02, interval: float = 0.02, discrete: bool = True) -> float:
     """P(B is reached within the horizon) from the model's start.
 
     Args:
@@ -110,9 +108,7 @@ def _links(columns: int, rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return np.concatenate([lower, upper]), np.concatenate([upper, lower])
 
 
-def _fraction_outside(
-    model: Model, here: NDArray[np.float64], there: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _fraction_outside(model: Model, here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much of each link lies outside of B: 1, or less where it leads into B (by bisection).
 
     Without this B would be a staircase of cells, and the error of first order in the spacing
@@ -130,9 +126,7 @@ def _fraction_outside(
     return fraction
 
 
-def _evolve(
-    generator: Any, target: NDArray[np.bool_], horizon: float, interval: float
-) -> NDArray[np.float64]:
+def _evolve(generator: Any, target: NDArray[np.bool_], horizon: float, interval: float) -> NDArray[np.float64]:
     """Solve u' = G u outside of the target, where u = 1 on it, from u = 0 to the horizon."""
     free = np.flatnonzero(~target)
     inner = generator[free][:, free].tocsc()

@@ -109,9 +109,7 @@ class Run:
             self.finished = True
             return []
         parents = self._generator.choice(survivors, size=len(lost))
-        return [
-            self._branch(int(slot), int(parent), level) for slot, parent in zip(lost, parents, strict=True)
-        ]
+        return [self._branch(int(slot), int(parent), level) for slot, parent in zip(lost, parents, strict=True)]
 
     def _branch(self, slot: int, parent: int, level: float) -> Request:
         step = int(np.argmax(self.scores[parent] > level))

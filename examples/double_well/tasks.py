@@ -38,9 +38,7 @@ def sample(model: Mapping[str, Any], seed: Sequence[int]) -> dict[str, Any]:
     return branch(model, seed, 0, described.start)
 
 
-def branch(
-    model: Mapping[str, Any], seed: Sequence[int], step: int, position: Sequence[float]
-) -> dict[str, Any]:
+def branch(model: Mapping[str, Any], seed: Sequence[int], step: int, position: Sequence[float]) -> dict[str, Any]:
     """A trajectory that goes on from another one's position at ``step``, with its own noise.
 
     Returns:

@@ -27,6 +27,7 @@ COMMANDS = {
     "provisioner": ("services", "Run a provisioner for a case on this host, in the foreground."),
     "request": ("resource_sets", "Request the resource sets of a running case."),
     "release": ("resource_sets", "Release resource sets and see that their workers are gone."),
+    "reconcile": ("resource_sets", "Have the provisioners look at a case's sets now."),
     "forget": ("resource_sets", "Remove an ended case, or one of its sets, from Redis."),
     "script": ("resource_sets", "Print the exact Slurm batch script of a case."),
     "status": ("reading", "Show resource sets, provisioners and queues of a case."),
@@ -57,8 +58,11 @@ class _Group(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]},
-             epilog="CASE is a TOML file or the name of a running case. Each command has --help.")
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="CASE is a TOML file or the name of a running case. Each command has --help.",
+)
 @click.version_option(__version__, prog_name="gutscore-rs")
 def cli() -> None:
     """N workers for T minutes on a laptop or on Slurm: request, count, feed, release."""

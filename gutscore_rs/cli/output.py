@@ -11,8 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-STATE_STYLES = {"active": "green", "failed": "red", "expired": "yellow", "released": "dim", "stopped": "yellow",
-                "hung": "red"}
+STATE_STYLES = {
+    "active": "green",
+    "failed": "red",
+    "expired": "yellow",
+    "released": "dim",
+    "stopped": "yellow",
+    "hung": "red",
+}
 
 
 def console(*, err: bool = False) -> Console:
@@ -29,8 +35,9 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table; states are coloured, None is a dash."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False,
-                 show_header=any(columns))
+    grid = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=any(columns)
+    )
     for name in columns:
         numeric = bool(rows) and all(isinstance(row[columns.index(name)], (int, float)) for row in rows)
         grid.add_column(name, justify="right" if numeric else "left", header_style="dim", overflow="fold")

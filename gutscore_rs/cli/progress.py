@@ -39,8 +39,9 @@ class Progress:
         self._step = text
         if self._console.is_terminal:
             if self._live is None:
-                self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8,
-                                  transient=True)
+                self._live = Live(
+                    console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True
+                )
                 self._live.start()
         else:
             self.say(f"{text} ...")

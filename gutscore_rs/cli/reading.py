@@ -48,8 +48,10 @@ def workers(case: str, json_: bool) -> None:
     if json_:
         print_json(view)
         return
-    rows = [(row["resource_set"], row["index"], row["host"], row["pid"], row["state"], clock(row["started_at"]), row["job"])
-            for row in view["workers"]]
+    rows = [
+        (row["resource_set"], row["index"], row["host"], row["pid"], row["state"], clock(row["started_at"]), row["job"])
+        for row in view["workers"]
+    ]
     console().print(table(f"{len(rows)} workers", ["set", "index", "host", "pid", "state", "since", "job"], rows))
 
 
@@ -66,14 +68,27 @@ def status(case: str, json_: bool) -> None:
         return
     out = console()
     out.print(f"[bold]Case {view['case']}[/bold] on {where}")
-    rows = [(row["id"], row["type"], row["state"], f"{row['active']}/{row['nworkers']}", row["server"],
-             format_duration(row["seconds_left"]) if row["seconds_left"] is not None else None,
-             row["error"] or row["pending_reason"]) for row in view["resource_sets"]]
+    rows = [
+        (
+            row["id"],
+            row["type"],
+            row["state"],
+            f"{row['active']}/{row['nworkers']}",
+            row["server"],
+            format_duration(row["seconds_left"]) if row["seconds_left"] is not None else None,
+            row["error"] or row["pending_reason"],
+        )
+        for row in view["resource_sets"]
+    ]
     out.print(table("Resource sets", ["id", "type", "state", "workers", "on", "time left", "why"], rows))
-    queues = [(name, *(tally[key] for key in ("queued", "started", "finished", "failed")))
-            for name, tally in view["queues"].items()]
+    queues = [
+        (name, *(tally[key] for key in ("queued", "started", "finished", "failed")))
+        for name, tally in view["queues"].items()
+    ]
     out.print(table("Task queues", ["queue", "queued", "started", "finished", "failed"], queues))
-    serving = [(row["host"], row["pid"], ", ".join(row["serves"]), clock(row["started_at"])) for row in view["provisioners"]]
+    serving = [
+        (row["host"], row["pid"], ", ".join(row["serves"]), clock(row["started_at"])) for row in view["provisioners"]
+    ]
     out.print(table("Provisioners", ["host", "pid", "serves", "since"], serving))
 
 

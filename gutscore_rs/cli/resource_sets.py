@@ -46,8 +46,10 @@ def request(case: Path, wgroup_ids: tuple[int, ...], wait: bool, timeout: float,
     if json_:
         print_json(view)
     else:
-        console().print(f"Requested {len(ids)} resource sets of case [bold]{found.name}[/bold]; "
-                        f"{view['active']} of {view['expected']} workers are alive")
+        console().print(
+            f"Requested {len(ids)} resource sets of case [bold]{found.name}[/bold]; "
+            f"{view['active']} of {view['expected']} workers are alive"
+        )
 
 
 @click.command()
@@ -66,6 +68,20 @@ def release(case: str, wgroup_ids: tuple[int, ...], timeout: float, json_: bool)
         print_json(view)
     else:
         console().print(f"Released; {view['active']} workers of case [bold]{found.name}[/bold] are alive")
+
+
+@click.command()
+@click.argument("case")
+@click.option("--set", "wgroup_ids", type=int, multiple=True, help="Only these sets (default: all).")
+def reconcile(case: str, wgroup_ids: tuple[int, ...]) -> None:
+    """Have the provisioners of CASE compare its resource sets with what is, now and not at their next round."""
+    with opened(case, Settings.from_environment()) as found:
+        operations = found.operations()
+        ids = list(wgroup_ids) or found.store.sets.ids()
+        unknown = [wgroup_id for wgroup_id in ids if not operations.reconcile(wgroup_id)]
+    if unknown:
+        raise ConfigError(f"Case {case!r} has no resource set {unknown[0]}.")
+    console().print(f"Asked to reconcile {len(ids)} resource sets of case [bold]{found.name}[/bold]")
 
 
 @click.command()
@@ -92,8 +108,10 @@ def script(case: Path, wgroup_id: int, json_: bool) -> None:
         raise ConfigError(f"{case} describes resource sets 0 to {len(config.groups) - 1}; there is no {wgroup_id}.")
     resource_set = ResourceSetBaseclass.from_description(wgroup_id, config.groups[wgroup_id])
     if not isinstance(resource_set, ResourceSetSlurm):
-        raise ConfigError(f"Resource set {wgroup_id} of {case} has the backend {resource_set.backend!r}; only Slurm sets "
-                          'have a batch script. Set backend = "slurm" in [resource].')
+        raise ConfigError(
+            f"Resource set {wgroup_id} of {case} has the backend {resource_set.backend!r}; only Slurm sets "
+            'have a batch script. Set backend = "slurm" in [resource].'
+        )
     text = resource_set.job_script()
     if json_:
         print_json({"schema": 1, "case": config.name, "resource_set": wgroup_id, "script": text})

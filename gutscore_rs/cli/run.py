@@ -34,9 +34,16 @@ SCHEMA = 1
 
 @click.command()
 @click.argument("case", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Where the driver writes files (default: state folder).")
-@click.option("--timeout", default=300.0, show_default=True, type=click.FloatRange(1),
-              help="Seconds that the workers may take to come.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where the driver writes files (default: state folder)."
+)
+@click.option(
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="Seconds that the workers may take to come.",
+)
 @click.option("--keep", is_flag=True, help="Keep the case's folder (data, logs) afterwards.")
 @click.option("--json", "json_", is_flag=True, help="End with one JSON object on stdout (schema 1).")
 def run(case: Path, output: Path | None, timeout: float, keep: bool, json_: bool) -> None:
@@ -46,8 +53,10 @@ def run(case: Path, output: Path | None, timeout: float, keep: bool, json_: bool
     """
     config = load(case)
     if config.driver is None:
-        raise ConfigError(f'{case} has no [driver]: add function = "package.module:main", or use `gutscore-rs up` and '
-                          "`request` to drive the workers yourself.")
+        raise ConfigError(
+            f'{case} has no [driver]: add function = "package.module:main", or use `gutscore-rs up` and '
+            "`request` to drive the workers yourself."
+        )
     function = load_driver(config.driver)
     settings = Settings.from_environment()
     state = StateFolder.open(settings)
@@ -65,6 +74,7 @@ def run(case: Path, output: Path | None, timeout: float, keep: bool, json_: bool
 @contextmanager
 def _terminations_as_interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP end a run as Ctrl-C does."""
+
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
@@ -123,8 +133,14 @@ class _Run:
             with _undisturbed("Releasing", then_interrupt=False):
                 rows = self._end(self._services)
                 self._progress.close()
-        return {"schema": SCHEMA, "case": self._config.name, "resource_sets": rows, "tasks": tasks, "driver": driver,
-                "seconds": round(time.monotonic() - self._began, 3)}
+        return {
+            "schema": SCHEMA,
+            "case": self._config.name,
+            "resource_sets": rows,
+            "tasks": tasks,
+            "driver": driver,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
 
     def _start(self) -> Services:
         self._progress.step("starting Redis and a provisioner")
@@ -179,8 +195,10 @@ class _Run:
         rows: list[dict[str, Any]] = []
         try:
             problems = release_all(case, self._config.manager.release_timeout)
-            rows = [{name: row[name] for name in ("id", "state", "nworkers", "peak_active")}
-                    for row in Overview(case.store).status()["resource_sets"]]
+            rows = [
+                {name: row[name] for name in ("id", "state", "nworkers", "peak_active")}
+                for row in Overview(case.store).status()["resource_sets"]
+            ]
         except GutscoreError as error:
             problems.append(str(error))
         if services.started_server:
@@ -207,8 +225,9 @@ def _show(summary: dict[str, Any]) -> None:
     out.print()
     out.print(table(f"Case {summary['case']}", ["resource set", "state", "peak workers", "asked for"], rows))
     tasks = summary["tasks"]
-    out.print(f"tasks: {tasks['finished']} finished, {tasks['failed']} failed; "
-              f"{format_duration(summary['seconds'])} in all")
+    out.print(
+        f"tasks: {tasks['finished']} finished, {tasks['failed']} failed; {format_duration(summary['seconds'])} in all"
+    )
     results = [(name, _rounded(value)) for name, value in summary["driver"].items()]
     if results:
         out.print(table("Result", ["", ""], results))

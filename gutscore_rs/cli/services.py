@@ -25,13 +25,23 @@ def up(case: str, json_: bool) -> None:
         console(err=True).print(f"[yellow]warning:[/yellow] {warning}")
     queue = found.queues[0]
     if json_:
-        print_json({"schema": 1, "case": found.name, "redis": found.store.where, "host": found.host,
-                    "started_server": services.started_server, "queues": [f"{found.name}:{name}" for name in found.queues]})
+        print_json(
+            {
+                "schema": 1,
+                "case": found.name,
+                "redis": found.store.where,
+                "host": found.host,
+                "started_server": services.started_server,
+                "queues": [f"{found.name}:{name}" for name in found.queues],
+            }
+        )
     else:
         out = console()
         out.print(f"Case [bold]{found.name}[/bold] is up on {found.store.where}")
         out.print(f"  tasks: rq queue {found.name}:{queue}")
-        out.print(f"  next:  gutscore-rs request {case}    gutscore-rs status {found.name}    gutscore-rs down {found.name}")
+        out.print(
+            f"  next:  gutscore-rs request {case}    gutscore-rs status {found.name}    gutscore-rs down {found.name}"
+        )
     found.close()
 
 

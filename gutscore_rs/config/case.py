@@ -88,9 +88,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is nested too deeply.") from error
 
 
-def from_mapping(
-    config: Mapping[Any, Any], *, source: str = "config", folder: Path | None = None
-) -> CaseConfig:
+def from_mapping(config: Mapping[Any, Any], *, source: str = "config", folder: Path | None = None) -> CaseConfig:
     """Check a configuration given as a mapping; missing sections and keys get their defaults.
 
     Args:
@@ -151,9 +149,7 @@ def _normal(path: Path) -> Path:
     return Path(*parts)
 
 
-def _section(
-    config: Mapping[Any, Any], name: str, model: type[_Section], problems: Problems
-) -> _Section | None:
+def _section(config: Mapping[Any, Any], name: str, model: type[_Section], problems: Problems) -> _Section | None:
     given = config.get(name)
     if given is None:
         given = {}
@@ -193,9 +189,7 @@ def _overrides(resource: ResourceSection, problems: Problems) -> dict[int, Mappi
         wgroup = valid.get(str(key))
         name = dotted("resource.groups", str(key))
         if wgroup is None:
-            problems.add(
-                name, f"there is no such set; nwgroups = {resource.nwgroups} makes 0 to {len(valid) - 1}"
-            )
+            problems.add(name, f"there is no such set; nwgroups = {resource.nwgroups} makes 0 to {len(valid) - 1}")
         elif not isinstance(own, Mapping):
             problems.add(name, "must be a table", own)
         elif wgroup in found:

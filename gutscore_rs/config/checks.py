@@ -34,9 +34,7 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
 
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(
-                f"must be a number of seconds from {low:g} to {high:g}{_kind(value, int | float)}"
-            )
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}{_kind(value, int | float)}")
         return float(value)
 
     return check
@@ -56,9 +54,7 @@ def text(value: object, *, longest: int = MAX_TEXT) -> str:
     if not value or len(value) > longest:
         raise ValueError(f"must be text of 1 to {longest} characters, not of {len(value)}")
     if found := _CONTROL.search(value):
-        raise ValueError(
-            f"must be one line of printable text; it holds the character U+{ord(found.group()):04X}"
-        )
+        raise ValueError(f"must be one line of printable text; it holds the character U+{ord(found.group()):04X}")
     return value
 
 

@@ -31,18 +31,10 @@ MAX_SPEC_BYTES = 100_000
 _REQUEST_KEYS = frozenset({"queues", "cwd"})
 
 _NAME = checks.matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}", "a name of letters, digits, '_', '.' and '-'")
-_SLURM_NAME = checks.matching(
-    r"[A-Za-z0-9_][A-Za-z0-9_.,:+-]{0,252}", "a Slurm name (letters, digits, _ . , : + -)"
-)
-_CONSTRAINT = checks.matching(
-    r"[A-Za-z0-9_.,:|&()\[\]*!=+-]{1,253}", "a Slurm constraint such as 'intel&gpu'"
-)
-_MEMORY = checks.matching(
-    r"\d{1,12}[KMGTkmgt]?", "a memory size such as '4G' or '500M'; a bare number is megabytes"
-)
-_GPUS = checks.matching(
-    r"(?:[A-Za-z0-9_.-]{1,64}:)?\d{1,4}", "a number of GPUs, or 'type:number' such as 'a100:2'"
-)
+_SLURM_NAME = checks.matching(r"[A-Za-z0-9_][A-Za-z0-9_.,:+-]{0,252}", "a Slurm name (letters, digits, _ . , : + -)")
+_CONSTRAINT = checks.matching(r"[A-Za-z0-9_.,:|&()\[\]*!=+-]{1,253}", "a Slurm constraint such as 'intel&gpu'")
+_MEMORY = checks.matching(r"\d{1,12}[KMGTkmgt]?", "a memory size such as '4G' or '500M'; a bare number is megabytes")
+_GPUS = checks.matching(r"(?:[A-Za-z0-9_.-]{1,64}:)?\d{1,4}", "a number of GPUs, or 'type:number' such as 'a100:2'")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 
 
@@ -73,9 +65,7 @@ def _command(value: object) -> str:
         except ValueError as error:
             raise ValueError(f"must be a whole shell command ({str(error).lower()})") from error
     if line.endswith("\\"):
-        raise ValueError(
-            "must not end with a backslash, which would join it with the next line of the script"
-        )
+        raise ValueError("must not end with a backslash, which would join it with the next line of the script")
     return line
 
 
@@ -88,9 +78,7 @@ def _folder(value: object) -> str:
 
 def _number_or(check: Any) -> Any:
     """Text of a form, or a bare whole number that stands for it."""
-    return lambda value: check(
-        str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    )
+    return lambda value: check(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
 
 def _plain(value: Any) -> Any:
@@ -115,6 +103,7 @@ class Description(BaseModel):
         gpus_per_worker: GPUs that each worker sees; None leaves the environment as it is.
         oversubscribe: True: more workers may be asked for than the host has room for.
         drain_timeout: Seconds that a running task may go on once its worker has to leave.
+        timeout_grace: Seconds beyond a task's own timeout after which its worker is killed (C code hears no timeout).
         max_restarts: Workers of the set that may crash within a minute before it fails.
         env: Environment variables of the workers, set before anything is imported.
         path: Folders added to the workers' ``sys.path``.
@@ -132,6 +121,7 @@ class Description(BaseModel):
     gpus_per_worker: Annotated[int | None, PlainValidator(checks.maybe(checks.whole(0, 64)))] = None
     oversubscribe: Flag = False
     drain_timeout: Annotated[float, PlainValidator(checks.seconds(0, DAY))] = 5.0
+    timeout_grace: Annotated[float, PlainValidator(checks.seconds(0, DAY))] = 15.0
     max_restarts: Annotated[int, PlainValidator(checks.whole(0, 1000))] = 5
     env: Annotated[dict[str, str], PlainValidator(_environment)] = {}
     path: Annotated[tuple[str, ...], PlainValidator(checks.items(_folder))] = ()
@@ -146,9 +136,7 @@ class Description(BaseModel):
     def to_spec(self) -> dict[str, Any]:
         """Plain data (text, numbers, lists, dicts) under canonical keys; what is not set is left out."""
         given = {name: getattr(self, name) for name in type(self).model_fields}
-        return {"schema": SCHEMA} | {
-            name: _plain(value) for name, value in given.items() if value is not None
-        }
+        return {"schema": SCHEMA} | {name: _plain(value) for name, value in given.items() if value is not None}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Description:
@@ -219,9 +207,7 @@ class SlurmDescription(Description):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.nodes > self.nworkers:
-            raise ValueError(
-                f"nodes = {self.nodes} is more than nworkers = {self.nworkers}; each node needs a worker"
-            )
+            raise ValueError(f"nodes = {self.nodes} is more than nworkers = {self.nworkers}; each node needs a worker")
         if self.gpus_per_worker and self.gpus_per_node:
             needed = self.gpus_per_worker * math.ceil(self.nworkers / self.nodes)
             if int(self.gpus_per_node.rpartition(":")[2]) < needed:

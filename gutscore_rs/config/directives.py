@@ -49,9 +49,7 @@ def long_name(key: object) -> str:
     word = text(key).removeprefix("--").removeprefix("-")
     name = _LONG.get(word, word).replace("_", "-")
     if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{word[:64]!r} is no option of sbatch; write its long name, such as 'nice' or 'exclusive'"
-        )
+        raise ValueError(f"{word[:64]!r} is no option of sbatch; write its long name, such as 'nice' or 'exclusive'")
     return name.lower()
 
 
@@ -81,9 +79,7 @@ def _setting(name: str, value: object) -> str | bool:
     if value is True or value == "":
         return True
     if value is False or not isinstance(value, str | int | float) or not finite(value):
-        raise ValueError(
-            f"{name!r} must have text or a number as its value, or true for an option without one"
-        )
+        raise ValueError(f"{name!r} must have text or a number as its value, or true for an option without one")
     try:
         written = text(str(value), longest=MAX_VALUE)
     except ValueError as error:

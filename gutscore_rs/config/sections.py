@@ -118,13 +118,9 @@ class RedisSection(_Section):
     @model_validator(mode="after")
     def _one_server(self) -> Self:
         if self.url and self.bind:
-            raise ValueError(
-                "url and bind exclude each other: bind is for the embedded server, url for another one"
-            )
+            raise ValueError("url and bind exclude each other: bind is for the embedded server, url for another one")
         if not self.url and (self.username or self.password_file):
-            raise ValueError(
-                "username and password_file need a url; the embedded server makes its own password"
-            )
+            raise ValueError("username and password_file need a url; the embedded server makes its own password")
         return self
 
 

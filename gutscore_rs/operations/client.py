@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from gutscore_rs.access import Access
@@ -30,8 +30,15 @@ class OperationsClient:
         queues: Short names of the task queues that workers serve.
     """
 
-    def __init__(self, store: Store, access: Access, host: str, *, requester: ProcessIdentity | None = None,
-                 queues: tuple[str, ...] = ("tasks",)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        host: str,
+        *,
+        requester: ProcessIdentity | None = None,
+        queues: tuple[str, ...] = ("tasks",),
+    ) -> None:
         self.store = store
         self._access = access
         self._host = host
@@ -66,13 +73,24 @@ class OperationsClient:
                 f"Start one there with `gutscore-rs provisioner {self.case}`, or all with `gutscore-rs up`."
             )
         queues = [task_queue(self.case, name) for name in self._queues]
-        full = dict(spec) | {"queues": spec.get("queues") or queues, "cwd": spec.get("cwd") or os.getcwd()}
+        full = dict(spec) | {"queues": spec.get("queues") or queues, "cwd": spec.get("cwd") or str(Path.cwd())}
         requester = None if spec.get("daemonize") else self._requester
         generation, _ = self.store.sets.request(wgroup_id, full, server=server, requester=requester, timeout=timeout)
         record = self.store.sets.get(wgroup_id)
         if record is not None and record.state is State.REQUESTED:
             ring(self.store, self._access, "request", record)
         return generation
+
+    def reconcile(self, wgroup_id: int) -> bool:
+        """Have the provisioner that serves a set compare it with what is, now and not at its next round.
+
+        Returns:
+            False when Redis does not know the set.
+        """
+        record = self.store.sets.get(wgroup_id)
+        if record is not None:
+            ring(self.store, self._access, "reconcile", record)
+        return record is not None
 
     def count(self, wgroup_id: int) -> int:
         """Workers of the set that are alive now."""
@@ -83,8 +101,15 @@ class OperationsClient:
         record = self.store.sets.get(wgroup_id)
         if record is None or record.state.ended or record.state is State.DESCRIBED:
             return None
-        changed = self.store.sets.transition(record, State.RELEASING, why, expected=OPEN - {State.RELEASING},
-                                             check_version=False, attempts=0, next_try_at=0)
+        changed = self.store.sets.transition(
+            record,
+            State.RELEASING,
+            why,
+            expected=OPEN - {State.RELEASING},
+            check_version=False,
+            attempts=0,
+            next_try_at=0,
+        )
         if changed is not None:
             ring(self.store, self._access, "release", changed)
         return changed or self.store.sets.get(wgroup_id)
@@ -124,8 +149,8 @@ class OperationsClient:
         error = f" Last error: {record.error}." if record and record.error else ""
         return (
             f"Resource set {wgroup_id} of case {self.case!r} is not released after {timeout:.0f} s; left: "
-            f"{', '.join(named) or 'no worker, but no word from its host either'}.{error} Launchers that live end within "
-            f"{BEAT_SECONDS:.0f} s of reaching Redis; see `gutscore-rs status {self.case}`."
+            f"{', '.join(named) or 'no worker, but no word from its host either'}.{error} Launchers that live end "
+            f"within {BEAT_SECONDS:.0f} s of reaching Redis; see `gutscore-rs status {self.case}`."
         )
 
 
@@ -133,6 +158,7 @@ def finish_release(store: Store, record: ResourceSetRecord) -> bool:
     """Book a set as released if no lease is valid and every launcher has signed off."""
     if store.workers.count(record.wgroup_id) or store.sets.launchers(record.wgroup_id):
         return False
-    store.sets.transition(record, State.RELEASED, "all its workers are gone", expected=[State.RELEASING],
-                          check_version=False)
+    store.sets.transition(
+        record, State.RELEASED, "all its workers are gone", expected=[State.RELEASING], check_version=False
+    )
     return True

@@ -48,15 +48,31 @@ def ring(store: Store, access: Access, kind: str, record: ResourceSetRecord) -> 
     queue_name = operations_queue(store.case, record.server)
     job_id = f"op-{store.case}-{record.wgroup_id}-{record.generation}-{record.version}-{kind}"
     now = store.time()
-    operation = Operation(kind=kind, case=store.case, queue=queue_name, job_id=job_id, wgroup_id=record.wgroup_id,
-                          generation=record.generation, version=record.version, issued=now, expires=now + VALIDITY)
+    operation = Operation(
+        kind=kind,
+        case=store.case,
+        queue=queue_name,
+        job_id=job_id,
+        wgroup_id=record.wgroup_id,
+        generation=record.generation,
+        version=record.version,
+        issued=now,
+        expires=now + VALIDITY,
+    )
     with translated(store.where):
         queue = Queue(queue_name, connection=store.client, serializer=MsgpackSerializer)
         # An earlier ring that nobody answered would otherwise stand in the list twice.
         store.client.lrem(store.rq_keys.queue(queue_name), 0, job_id)
-        queue.enqueue_call(CARRY_OUT, args=(seal(operation, access),), job_id=job_id, timeout=300,
-                           result_ttl=RESULT_TTL, failure_ttl=FAILURE_TTL, ttl=int(VALIDITY),
-                           description=f"{kind} resource set {record.wgroup_id}")
+        queue.enqueue_call(
+            CARRY_OUT,
+            args=(seal(operation, access),),
+            job_id=job_id,
+            timeout=300,
+            result_ttl=RESULT_TTL,
+            failure_ttl=FAILURE_TTL,
+            ttl=int(VALIDITY),
+            description=f"{kind} resource set {record.wgroup_id}",
+        )
     return job_id
 
 

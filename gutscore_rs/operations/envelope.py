@@ -84,8 +84,11 @@ def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float
             "refused. Whoever sent it needs this case's access file."
         )
     operation = _decode(body, job_id)
-    for name, wanted, theirs in (("case", access.case, operation.case), ("queue", queue, operation.queue),
-                                 ("job", job_id, operation.job_id)):
+    for name, wanted, theirs in (
+        ("case", access.case, operation.case),
+        ("queue", queue, operation.queue),
+        ("job", job_id, operation.job_id),
+    ):
         if wanted != theirs:
             raise OperationRefusedError(
                 f"The operation in job {job_id} was signed for {name} {theirs!r}, not {wanted!r}; it is refused."
@@ -94,7 +97,8 @@ def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float
         raise OperationRefusedError(f"Job {job_id} asks for the unknown operation {operation.kind!r}; it is refused.")
     if now > operation.expires:
         raise OperationRefusedError(
-            f"The operation {operation.kind} in job {job_id} expired {now - operation.expires:.0f} s ago; it is refused."
+            f"The operation {operation.kind} in job {job_id} expired {now - operation.expires:.0f} s ago; it is "
+            "refused."
         )
     return operation
 
@@ -107,9 +111,15 @@ def _decode(body: bytes, job_id: str) -> Operation:
     try:
         fields: dict[str, Any] = unpack_map(body, f"operation in job {job_id}")
         operation = Operation(
-            kind=str(fields["kind"]), case=str(fields["case"]), queue=str(fields["queue"]),
-            job_id=str(fields["job_id"]), wgroup_id=int(fields["wgroup_id"]), generation=int(fields["generation"]),
-            version=int(fields["version"]), issued=float(fields["issued"]), expires=float(fields["expires"]),
+            kind=str(fields["kind"]),
+            case=str(fields["case"]),
+            queue=str(fields["queue"]),
+            job_id=str(fields["job_id"]),
+            wgroup_id=int(fields["wgroup_id"]),
+            generation=int(fields["generation"]),
+            version=int(fields["version"]),
+            issued=float(fields["issued"]),
+            expires=float(fields["expires"]),
             nonce=str(fields["nonce"]),
         )
         if not math.isfinite(operation.issued) or not math.isfinite(operation.expires):

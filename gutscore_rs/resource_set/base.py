@@ -37,9 +37,7 @@ class ResourceSetBaseclass(ABC):
         if "backend" in vars(cls):
             ResourceSetBaseclass._kinds[cls.backend] = cls
 
-    def __init__(
-        self, wgroup_id: int, res_config: dict[Any, Any] | None = None, json_str: str | None = None
-    ) -> None:
+    def __init__(self, wgroup_id: int, res_config: dict[Any, Any] | None = None, json_str: str | None = None) -> None:
         self._wgroup_id = _checked_id(wgroup_id)
         record = self._record_of(res_config, json_str)
         self._description = record.description
@@ -146,9 +144,7 @@ class ResourceSetBaseclass(ABC):
         manager = from_mapping(config, source="config of the request").manager
         found = self._registry or registry.registry_for(config)
         try:
-            generation = found.request(
-                self._wgroup_id, self._description.to_spec(), timeout=manager.request_timeout
-            )
+            generation = found.request(self._wgroup_id, self._description.to_spec(), timeout=manager.request_timeout)
         except OSError as error:
             raise RequestError(f"Resource set {self._wgroup_id} could not be requested: {error}.") from error
         self._registry, self._case, self._generation = found, found.case, generation

@@ -19,9 +19,7 @@ def start(process: BaseProcess) -> int:
         ResourceSetError: It cannot be started, or has ended before.
     """
     if process.pid is not None and not alive(process):
-        raise ResourceSetError(
-            f"{process.name} has ended already, or belongs to another process; append a new one."
-        )
+        raise ResourceSetError(f"{process.name} has ended already, or belongs to another process; append a new one.")
     if process.pid is None:
         try:
             process.start()

@@ -133,9 +133,7 @@ def _object(text: object) -> dict[str, Any]:
     if not isinstance(text, str):
         raise SerializationError(f"The JSON form of a resource set is text, not {type(text).__name__}.")
     if len(text) > MAX_CHARACTERS:
-        raise SerializationError(
-            f"The JSON text has {len(text)} characters; at most {MAX_CHARACTERS} are read."
-        )
+        raise SerializationError(f"The JSON text has {len(text)} characters; at most {MAX_CHARACTERS} are read.")
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
@@ -147,9 +145,7 @@ def _object(text: object) -> dict[str, Any]:
     except ValueError as error:  # a number of thousands of digits
         raise SerializationError(f"The JSON text holds a number that cannot be read: {error}.") from error
     if not isinstance(data, dict):
-        raise SerializationError(
-            f"The JSON text holds {shown(data)} where the object of a resource set belongs."
-        )
+        raise SerializationError(f"The JSON text holds {shown(data)} where the object of a resource set belongs.")
     return data
 
 
@@ -179,14 +175,10 @@ def _predecessor(data: Mapping[str, Any]) -> SerializedSet:
     kind = _kind(data)
     wgroup_id = data.get("wgroup_id")
     if not _whole(0, MAX_WGROUP)(wgroup_id):
-        raise SerializationError(
-            f"wgroup_id = {shown(wgroup_id)}: must be a whole number from 0 to {MAX_WGROUP}."
-        )
+        raise SerializationError(f"wgroup_id = {shown(wgroup_id)}: must be a whole number from 0 to {MAX_WGROUP}.")
     config = {key: value for key, value in data.items() if key not in {"type", "wgroup_id"}}
     try:
-        description = resource_description(
-            config, kind, source="JSON text of the predecessor (it has no 'schema')"
-        )
+        description = resource_description(config, kind, source="JSON text of the predecessor (it has no 'schema')")
     except ConfigError as error:
         raise SerializationError(str(error)) from error
     return SerializedSet(wgroup_id=int(data["wgroup_id"]), description=description)

@@ -115,9 +115,7 @@ def build_job_script(
     return "\n".join(lines)
 
 
-def command_line_options(
-    spec: Mapping[str, Any], *, token: str, log_dir: str, array_size: int = 1
-) -> list[str]:
+def command_line_options(spec: Mapping[str, Any], *, token: str, log_dir: str, array_size: int = 1) -> list[str]:
     """The options of the script for sbatch's command line, unquoted, one argument each.
 
     Raises:
@@ -133,11 +131,7 @@ def _value(option: str, value: object) -> str:
 
 def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int) -> dict[str, object]:
     """The options that make the job ours."""
-    if (
-        not token.isascii()
-        or not token.replace("-", "").replace("_", "").isalnum()
-        or len(token) > _MAX_TOKEN
-    ):
+    if not token.isascii() or not token.replace("-", "").replace("_", "").isalnum() or len(token) > _MAX_TOKEN:
         raise ConfigError(f"The token {token[:64]!r} must be 1 to {_MAX_TOKEN} letters, digits, '_' and '-'.")
     folder = _absolute(log_dir, "log folder").rstrip("/")
     # In these two, % begins a placeholder and %% is a plain one.
@@ -225,19 +219,13 @@ def _block(key: str, spec: Mapping[str, Any]) -> str:
 
 def _absolute(path: str, what: str) -> str:
     if not PurePosixPath(_line(path, what)).is_absolute():
-        raise ConfigError(
-            f"The {what} {path[:200]!r} must be an absolute path: nodes have folders of their own."
-        )
+        raise ConfigError(f"The {what} {path[:200]!r} must be an absolute path: nodes have folders of their own.")
     if "\\" in path:
-        raise ConfigError(
-            f"The {what} {path[:200]!r} must not hold a backslash, which sbatch reads as an escape."
-        )
+        raise ConfigError(f"The {what} {path[:200]!r} must not hold a backslash, which sbatch reads as an escape.")
     return path
 
 
 def _line(text: str, what: str) -> str:
     if not text or not text.isprintable():
-        raise ConfigError(
-            f"The {what} {text[:64]!r} must be one line of printable text to stand in a batch script."
-        )
+        raise ConfigError(f"The {what} {text[:64]!r} must be one line of printable text to stand in a batch script.")
     return text

@@ -19,7 +19,14 @@ from gutscore_rs.store.scripts import Scripts
 from gutscore_rs.store.workers import WorkerRegistry
 
 __all__ = [
-    "CaseKeys", "Claim", "Jobs", "RqKeys", "ServerFacts", "Store", "operations_queue", "task_queue",
+    "CaseKeys",
+    "Claim",
+    "Jobs",
+    "RqKeys",
+    "ServerFacts",
+    "Store",
+    "operations_queue",
+    "task_queue",
 ]
 
 
@@ -97,8 +104,10 @@ class Store:
         """
         for record in self.sets.all():
             if not record.state.ended and record.state is not State.DESCRIBED:
-                raise StateConflictError(f"Resource set {record.wgroup_id} of case {self.case!r} is {record.state.value}; "
-                                         "release it before the case is forgotten.")
+                raise StateConflictError(
+                    f"Resource set {record.wgroup_id} of case {self.case!r} is {record.state.value}; "
+                    "release it before the case is forgotten."
+                )
         for wgroup_id in self.sets.ids():
             self.sets.forget(wgroup_id)
         with translated(self.where):

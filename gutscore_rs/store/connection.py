@@ -145,8 +145,9 @@ def inspect_server(client: redis.Redis, where: str) -> ServerFacts:
         raise StoreUnsuitableError(
             f"Redis at {where} is a cluster node; RQ needs a plain server or Sentinel (docs/redis-keys.md)."
         )
-    return ServerFacts(product, version, str(info.get("run_id", "")), int(info.get("uptime_in_seconds", 0)),
-                       tuple(_risks(info)))
+    return ServerFacts(
+        product, version, str(info.get("run_id", "")), int(info.get("uptime_in_seconds", 0)), tuple(_risks(info))
+    )
 
 
 def _risks(info: dict[str, Any]) -> Iterator[str]:
@@ -154,5 +155,7 @@ def _risks(info: dict[str, Any]) -> Iterator[str]:
     if int(info.get("maxmemory", 0)) and policy != "noeviction":
         yield f"maxmemory-policy is {policy}: Redis may throw away resource sets and jobs; set noeviction."
     if not int(info.get("aof_enabled", 0)):
-        yield ("append-only file is off: a restart of Redis forgets requests and jobs that no running worker "
-               "holds; set `appendonly yes`.")
+        yield (
+            "append-only file is off: a restart of Redis forgets requests and jobs that no running worker "
+            "holds; set `appendonly yes`."
+        )

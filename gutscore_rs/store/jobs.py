@@ -72,7 +72,7 @@ _LAST_CLAIM = 10**15
 
 
 def _claim_number() -> int:
-    """Rises with every call, also across processes of this host; microseconds, which Lua's numbers hold exactly."""
+    """Rises with every call, in all processes of this host; microseconds, which Lua's numbers hold exactly."""
     return time.monotonic_ns() // 1000
 
 
@@ -90,9 +90,18 @@ class Jobs:
         keys = [self.keys.worker(worker), self.keys.worker_executions(worker), self.keys.suspended]
         for queue in queues:
             keys += [self.keys.queue(queue), self.keys.started(queue)]
-        reply = self._scripts.run("claim_job", keys, [
-            _claim_number(), worker, secrets.token_hex(16), rq_time(), DEFAULT_TIMEOUT, self.keys.prefix,
-        ])
+        reply = self._scripts.run(
+            "claim_job",
+            keys,
+            [
+                _claim_number(),
+                worker,
+                secrets.token_hex(16),
+                rq_time(),
+                DEFAULT_TIMEOUT,
+                self.keys.prefix,
+            ],
+        )
         if not reply:
             return None
         fields = dict(zip(reply[4::2], reply[5::2], strict=True))
@@ -113,10 +122,25 @@ class Jobs:
         keys = self.keys
         reply = self._scripts.run(
             "finish_job",
-            [keys.worker(claim.worker), keys.worker_executions(claim.worker), keys.started(claim.queue),
-             keys.finished(claim.queue), keys.job(claim.job_id), keys.results(claim.job_id)],
-            [claim.job_id, claim.execution, claim.worker, result_ttl, rq_time(), f"{worked:.6f}",
-             b64encode(result) if result is not None else b"", keys.prefix, f"{claim.started_at:.6f}"],
+            [
+                keys.worker(claim.worker),
+                keys.worker_executions(claim.worker),
+                keys.started(claim.queue),
+                keys.finished(claim.queue),
+                keys.job(claim.job_id),
+                keys.results(claim.job_id),
+            ],
+            [
+                claim.job_id,
+                claim.execution,
+                claim.worker,
+                result_ttl,
+                rq_time(),
+                f"{worked:.6f}",
+                b64encode(result) if result is not None else b"",
+                keys.prefix,
+                f"{claim.started_at:.6f}",
+            ],
         )
         return str(reply.decode())
 
@@ -129,10 +153,24 @@ class Jobs:
         keys = self.keys
         reply = self._scripts.run(
             "fail_job",
-            [keys.worker(claim.worker), keys.worker_executions(claim.worker), keys.started(claim.queue),
-             keys.failed(claim.queue), keys.job(claim.job_id), keys.results(claim.job_id)],
-            [claim.job_id, claim.execution, claim.worker, ttl, rq_time(), b64encode(zlib.compress(text.encode())),
-             keys.prefix, f"{claim.started_at:.6f}"],
+            [
+                keys.worker(claim.worker),
+                keys.worker_executions(claim.worker),
+                keys.started(claim.queue),
+                keys.failed(claim.queue),
+                keys.job(claim.job_id),
+                keys.results(claim.job_id),
+            ],
+            [
+                claim.job_id,
+                claim.execution,
+                claim.worker,
+                ttl,
+                rq_time(),
+                b64encode(zlib.compress(text.encode())),
+                keys.prefix,
+                f"{claim.started_at:.6f}",
+            ],
         )
         return str(reply.decode())
 
@@ -141,8 +179,9 @@ class Jobs:
         with translated(self._where):
             return self._client.zscore(self.keys.started(claim.queue), f"{claim.job_id}:{claim.execution}") is not None
 
-    def put_back(self, job_id: str, execution: str, queue: str, worker: str, *,
-                 most_deliveries: int | None = None) -> str:
+    def put_back(
+        self, job_id: str, execution: str, queue: str, worker: str, *, most_deliveries: int | None = None
+    ) -> str:
         """Put a claimed job back at the head of its queue.
 
         Args:
@@ -174,11 +213,13 @@ class Jobs:
             for job_id, _ in pairs:
                 pipeline.hget(self.keys.job(job_id), "origin")
             origins = pipeline.execute()
-        return [(job_id, execution, name_of(origin) if origin else "")
-                for (job_id, execution), origin in zip(pairs, origins, strict=True)]
+        return [
+            (job_id, execution, name_of(origin) if origin else "")
+            for (job_id, execution), origin in zip(pairs, origins, strict=True)
+        ]
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
-        """Make claims that were sent and not answered void, should they still arrive; what was claimed stays claimed.
+        """Make claims that were sent and not answered void, should they still arrive; what was taken stays.
 
         Args:
             worker: RQ name of the worker that sent them.
@@ -207,7 +248,9 @@ class Jobs:
             pipeline = self._client.pipeline(transaction=False)
             for name, fields in workers.items():
                 key = self.keys.worker(name)
-                pipeline.hset(key, mapping=dict[Any, Any](fields) | {"queues": ",".join(queues), "last_heartbeat": rq_time()})
+                pipeline.hset(
+                    key, mapping=dict[Any, Any](fields) | {"queues": ",".join(queues), "last_heartbeat": rq_time()}
+                )
                 pipeline.expire(key, WORKER_TTL)
                 pipeline.sadd(self.keys.workers, key)
                 for queue in queues:

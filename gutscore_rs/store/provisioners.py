@@ -42,10 +42,18 @@ class Provisioners:
 
     def beat(self, record: ProvisionerRecord) -> None:
         """Register, or renew the lease."""
-        info = {"host": record.host, "pid": record.pid, "serves": list(record.serves),
-                "started_at": record.started_at, "version": record.version}
-        self._scripts.run("provisioner_beat", [self._keys.provisioners, self._keys.provisioner_info],
-                          [record.member, PROVISIONER_LEASE, pack(info)])
+        info = {
+            "host": record.host,
+            "pid": record.pid,
+            "serves": list(record.serves),
+            "started_at": record.started_at,
+            "version": record.version,
+        }
+        self._scripts.run(
+            "provisioner_beat",
+            [self._keys.provisioners, self._keys.provisioner_info],
+            [record.member, PROVISIONER_LEASE, pack(info)],
+        )
 
     def leave(self, member: str) -> None:
         """Deregister at a clean end."""
@@ -90,7 +98,7 @@ class Provisioners:
         self._scripts.run("release_lease", [self._keys.lock(wgroup_id)], [owner])
 
     def is_locked(self, wgroup_id: int, host: str) -> bool:
-        """Whether an operation is at work on the set; the lock of one that was killed on this host is removed."""
+        """Whether an operation is at work on the set; the lock of one that was killed here is removed."""
         with translated(self._where):
             lock: Any = self._client.get(self._keys.lock(wgroup_id))
         owner = _owner_of(lock)

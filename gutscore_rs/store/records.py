@@ -18,6 +18,7 @@ from gutscore_rs.identity import ProcessIdentity
 SCHEMA = 1
 # Bounds for what somebody else may have written into Redis.
 MAX_PACKED_BYTES = 1_000_000
+LARGEST = 1e15
 
 
 class State(StrEnum):
@@ -159,7 +160,7 @@ class _Fields:
             value = float(raw) if raw else float(default)
         except ValueError:
             value = float("nan")
-        if not abs(value) < 1e15:  # also catches NaN
+        if not abs(value) < LARGEST:  # also catches NaN
             raise SerializationError(
                 f"Field {name!r} of {self._key} holds {raw[:60]!r} where a number belongs. Was it edited by hand? "
                 "`gutscore-rs forget` removes the case."
@@ -229,8 +230,16 @@ def encode_resource_set(record: ResourceSetRecord) -> dict[str, str | bytes]:
         out[name] = str(getattr(record, name))
     for name in ("token", "error", "pending_reason"):
         out[name] = getattr(record, name)
-    for name in ("requested_at", "expires_at", "submitted_at", "started_at", "ended_at", "changed_at", "deadline",
-                 "next_try_at"):
+    for name in (
+        "requested_at",
+        "expires_at",
+        "submitted_at",
+        "started_at",
+        "ended_at",
+        "changed_at",
+        "deadline",
+        "next_try_at",
+    ):
         if value := getattr(record, name):
             out[name] = f"{value:.6f}"
     return out
@@ -264,8 +273,9 @@ class WorkerRecord:
     job: str | None = None
 
 
-def decode_worker(member: str, wgroup_id: int, packed: bytes, *, state: str = "alive",
-                  job: str | None = None) -> WorkerRecord:
+def decode_worker(
+    member: str, wgroup_id: int, packed: bytes, *, state: str = "alive", job: str | None = None
+) -> WorkerRecord:
     """A worker from its packed record.
 
     Raises:
@@ -275,10 +285,18 @@ def decode_worker(member: str, wgroup_id: int, packed: bytes, *, state: str = "a
     info = unpack_map(packed, where)
     try:
         return WorkerRecord(
-            member=member, resource_set=wgroup_id, index=int(info["index"]), host=str(info["host"]),
-            pid=int(info["pid"]), start_ticks=int(info["start_ticks"]), boot_id=str(info["boot_id"]),
-            started_at=float(info["started_at"]), rq_name=str(info["rq_name"]),
-            slurm={str(k): str(v) for k, v in dict(info.get("slurm", {})).items()}, state=state, job=job,
+            member=member,
+            resource_set=wgroup_id,
+            index=int(info["index"]),
+            host=str(info["host"]),
+            pid=int(info["pid"]),
+            start_ticks=int(info["start_ticks"]),
+            boot_id=str(info["boot_id"]),
+            started_at=float(info["started_at"]),
+            rq_name=str(info["rq_name"]),
+            slurm={str(k): str(v) for k, v in dict(info.get("slurm", {})).items()},
+            state=state,
+            job=job,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"{where} is garbled: {error!r}.") from error
@@ -286,10 +304,18 @@ def decode_worker(member: str, wgroup_id: int, packed: bytes, *, state: str = "a
 
 def encode_worker(worker: WorkerRecord) -> bytes:
     """The packed record of a worker; member, set, state and job are known from elsewhere."""
-    return pack({
-        "index": worker.index, "host": worker.host, "pid": worker.pid, "start_ticks": worker.start_ticks,
-        "boot_id": worker.boot_id, "started_at": worker.started_at, "rq_name": worker.rq_name, "slurm": worker.slurm,
-    })
+    return pack(
+        {
+            "index": worker.index,
+            "host": worker.host,
+            "pid": worker.pid,
+            "start_ticks": worker.start_ticks,
+            "boot_id": worker.boot_id,
+            "started_at": worker.started_at,
+            "rq_name": worker.rq_name,
+            "slurm": worker.slurm,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +366,14 @@ def decode_provisioner(member: str, packed: bytes) -> ProvisionerRecord:
     """
     info = unpack_map(packed, f"the record of provisioner {member}")
     try:
-        return ProvisionerRecord(member, str(info["host"]), int(info["pid"]), tuple(map(str, info["serves"])),
-                                 float(info["started_at"]), str(info["version"]))
+        return ProvisionerRecord(
+            member,
+            str(info["host"]),
+            int(info["pid"]),
+            tuple(map(str, info["serves"])),
+            float(info["started_at"]),
+            str(info["version"]),
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"The record of provisioner {member} is garbled: {error!r}.") from error
 

@@ -95,8 +95,9 @@ class ResourceSets:
                 raise reply
         return decode_resource_set(wgroup_id, reply, key) if reply else None
 
-    def request(self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None,
-                timeout: float) -> tuple[int, int]:
+    def request(
+        self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None, timeout: float
+    ) -> tuple[int, int]:
         """Put a described set into the shared queue.
 
         Args:
@@ -114,16 +115,28 @@ class ResourceSets:
         """
         keys = self._keys
         fields: dict[str, str | bytes | int] = {
-            "type": spec["backend"], "nworkers": spec["nworkers"], "runtime": spec["runtime"],
+            "type": spec["backend"],
+            "nworkers": spec["nworkers"],
+            "runtime": spec["runtime"],
             "daemonize": int(bool(spec.get("daemonize"))),
             ("cluster" if spec["backend"] == "slurm" else "host"): server,
-            "requester": pack(requester.to_dict()) if requester else b"", "spec": pack(dict(spec)), "token": "",
+            "requester": pack(requester.to_dict()) if requester else b"",
+            "spec": pack(dict(spec)),
+            "token": "",
         }
         flat: list[Any] = [part for pair in fields.items() for part in pair]
         reply = self._scripts.run(
             "request",
-            [keys.resource_set(wgroup_id), keys.resource_sets, keys.live(wgroup_id), keys.workers(wgroup_id),
-             keys.states(wgroup_id), keys.launchers(wgroup_id), keys.tombstone(wgroup_id), keys.events],
+            [
+                keys.resource_set(wgroup_id),
+                keys.resource_sets,
+                keys.live(wgroup_id),
+                keys.workers(wgroup_id),
+                keys.states(wgroup_id),
+                keys.launchers(wgroup_id),
+                keys.tombstone(wgroup_id),
+                keys.events,
+            ],
             [wgroup_id, timeout, token_hex(8), *flat],
         )
         if reply[0] == b"busy":
@@ -138,8 +151,16 @@ class ResourceSets:
             )
         return int(reply[1]), int(reply[2])
 
-    def transition(self, record: ResourceSetRecord, to: State, why: str, *, expected: Collection[State] | None = None,
-                   check_version: bool = True, **fields: str | float) -> ResourceSetRecord | None:
+    def transition(
+        self,
+        record: ResourceSetRecord,
+        to: State,
+        why: str,
+        *,
+        expected: Collection[State] | None = None,
+        check_version: bool = True,
+        **fields: str | float,
+    ) -> ResourceSetRecord | None:
         """Compare and set a state.
 
         Args:
@@ -158,10 +179,25 @@ class ResourceSets:
         flat: list[Any] = [part for pair in fields.items() for part in pair]
         reply = self._scripts.run(
             "transition",
-            [self._keys.resource_set(wgroup_id), self._keys.events, self._keys.live(wgroup_id),
-             self._keys.workers(wgroup_id), self._keys.states(wgroup_id), self._keys.launchers(wgroup_id)],
-            [wgroup_id, states, record.generation, record.version if check_version else "", to.value, why,
-             KEEP_ENDED, token_hex(8), *flat],
+            [
+                self._keys.resource_set(wgroup_id),
+                self._keys.events,
+                self._keys.live(wgroup_id),
+                self._keys.workers(wgroup_id),
+                self._keys.states(wgroup_id),
+                self._keys.launchers(wgroup_id),
+            ],
+            [
+                wgroup_id,
+                states,
+                record.generation,
+                record.version if check_version else "",
+                to.value,
+                why,
+                KEEP_ENDED,
+                token_hex(8),
+                *flat,
+            ],
         )
         return self.get(wgroup_id) if reply[0] == b"ok" else None
 
@@ -171,8 +207,9 @@ class ResourceSets:
             if self._client.exists(self._keys.resource_set(wgroup_id)):
                 self._client.hset(self._keys.resource_set(wgroup_id), mapping=dict[Any, Any](fields))
 
-    def attach(self, wgroup_id: int, *, generation: int, token: str, node: str, nonce: str,
-               identity: ProcessIdentity) -> Attachment | str:
+    def attach(
+        self, wgroup_id: int, *, generation: int, token: str, node: str, nonce: str, identity: ProcessIdentity
+    ) -> Attachment | str:
         """A launcher's first act: win the node for this launch.
 
         Returns:
@@ -180,7 +217,8 @@ class ResourceSets:
         """
         key = self._keys.resource_set(wgroup_id)
         reply = self._scripts.run(
-            "attach", [key, self._keys.launchers(wgroup_id), self._keys.events],
+            "attach",
+            [key, self._keys.launchers(wgroup_id), self._keys.events],
             [wgroup_id, generation, token, node, nonce, pack(identity.to_dict())],
         )
         if reply[0] == b"no":
@@ -188,26 +226,43 @@ class ResourceSets:
         raw = dict(zip(reply[2::2], reply[3::2], strict=True))
         return Attachment(decode_resource_set(wgroup_id, raw, key), float(reply[1]))
 
-    def detach(self, wgroup_id: int, *, generation: int, node: str, owner: str, final: State | None,
-               why: str) -> bool:
+    def detach(self, wgroup_id: int, *, generation: int, node: str, owner: str, final: State | None, why: str) -> bool:
         """A launcher's last act; see ``detach.lua``. False when a newer launcher holds the node."""
         reply = self._scripts.run(
             "detach",
-            [self._keys.resource_set(wgroup_id), self._keys.launchers(wgroup_id), self._keys.events,
-             self._keys.live(wgroup_id), self._keys.workers(wgroup_id), self._keys.states(wgroup_id)],
+            [
+                self._keys.resource_set(wgroup_id),
+                self._keys.launchers(wgroup_id),
+                self._keys.events,
+                self._keys.live(wgroup_id),
+                self._keys.workers(wgroup_id),
+                self._keys.states(wgroup_id),
+            ],
             [wgroup_id, generation, node, owner, final.value if final else "", why, KEEP_ENDED],
         )
         return bool(reply == b"ok")
 
-    def restore(self, record: ResourceSetRecord, *, node: str, owner: str, identity: ProcessIdentity,
-                fields: Mapping[str, str | bytes]) -> str:
+    def restore(
+        self,
+        record: ResourceSetRecord,
+        *,
+        node: str,
+        owner: str,
+        identity: ProcessIdentity,
+        fields: Mapping[str, str | bytes],
+    ) -> str:
         """Bring back a set that Redis lost; ``ok``, ``forgotten`` or ``fenced`` (rulings 23)."""
         wgroup_id, keys = record.wgroup_id, self._keys
         flat: list[Any] = [part for pair in fields.items() for part in pair]
         reply = self._scripts.run(
             "restore",
-            [keys.resource_set(wgroup_id), keys.resource_sets, keys.tombstone(wgroup_id),
-             keys.launchers(wgroup_id), keys.events],
+            [
+                keys.resource_set(wgroup_id),
+                keys.resource_sets,
+                keys.tombstone(wgroup_id),
+                keys.launchers(wgroup_id),
+                keys.events,
+            ],
             [wgroup_id, record.generation, node, owner, pack(identity.to_dict()), f"{record.requested_at:.6f}", *flat],
         )
         return str(reply.decode())
@@ -227,14 +282,22 @@ class ResourceSets:
         keys = self._keys
         reply = self._scripts.run(
             "forget",
-            [keys.resource_set(wgroup_id), keys.resource_sets, keys.live(wgroup_id), keys.workers(wgroup_id),
-             keys.states(wgroup_id), keys.launchers(wgroup_id), keys.lock(wgroup_id), keys.tombstone(wgroup_id)],
+            [
+                keys.resource_set(wgroup_id),
+                keys.resource_sets,
+                keys.live(wgroup_id),
+                keys.workers(wgroup_id),
+                keys.states(wgroup_id),
+                keys.launchers(wgroup_id),
+                keys.lock(wgroup_id),
+                keys.tombstone(wgroup_id),
+            ],
             [wgroup_id, TOMBSTONE],
         )
         if reply[0] == b"no":
             raise StateConflictError(
-                f"Resource set {wgroup_id} of case {keys.case!r} is {reply[1].decode()} with {reply[2]} living workers; "
-                "release it before it is forgotten."
+                f"Resource set {wgroup_id} of case {keys.case!r} is {reply[1].decode()} with {reply[2]} living "
+                "workers; release it before it is forgotten."
             )
 
     def trim(self) -> None:
@@ -244,6 +307,7 @@ class ResourceSets:
                 if not self._client.exists(self._keys.resource_set(wgroup_id)):
                     pipeline = self._client.pipeline()
                     pipeline.zrem(self._keys.resource_sets, wgroup_id)
-                    pipeline.delete(self._keys.workers(wgroup_id), self._keys.states(wgroup_id),
-                                    self._keys.launchers(wgroup_id))
+                    pipeline.delete(
+                        self._keys.workers(wgroup_id), self._keys.states(wgroup_id), self._keys.launchers(wgroup_id)
+                    )
                     pipeline.execute()

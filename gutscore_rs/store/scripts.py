@@ -15,15 +15,32 @@ from gutscore_rs.store.connection import translated
 from gutscore_rs.store.records import raw_name
 
 ScriptName = Literal[
-    "attach", "beat", "claim_job", "count", "detach", "expired", "fail_job", "finish_job", "forget", "lease", "leave", "live",
-    "provisioner_beat", "register", "release_lease", "request", "restore", "return_job", "transition",
+    "attach",
+    "beat",
+    "claim_job",
+    "count",
+    "detach",
+    "expired",
+    "fail_job",
+    "finish_job",
+    "forget",
+    "lease",
+    "leave",
+    "live",
+    "provisioner_beat",
+    "register",
+    "release_lease",
+    "request",
+    "restore",
+    "return_job",
+    "transition",
 ]
 Argument = str | bytes | int | float
 
 
 @cache
 def source(name: ScriptName) -> str:
-    """The script's text, with the prelude before it and its flags (``#!lua``: what it may do on a full server) first."""
+    """The script's text: its flags (``#!lua``: what it may do on a full server), the prelude, and the rest."""
     folder = files(__package__) / "lua"
     prelude, body = (folder / "prelude.lua").read_text(), (folder / f"{name}.lua").read_text()
     flags, body = body.split("\n", 1) if body.startswith("#!") else ("", body)

@@ -59,14 +59,20 @@ class WorkerRegistry:
             flat += [worker.member, encode_worker(worker)]
         reply = self._scripts.run(
             "register",
-            [keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.workers(wgroup_id), keys.launchers(wgroup_id),
-             keys.events],
+            [
+                keys.resource_set(wgroup_id),
+                keys.live(wgroup_id),
+                keys.workers(wgroup_id),
+                keys.launchers(wgroup_id),
+                keys.events,
+            ],
             [wgroup_id, generation, node, owner, LEASE_SECONDS, *flat],
         )
         return str(reply.decode())
 
-    def beat(self, wgroup_id: int, generation: int, node: str, owner: str,
-             members: Sequence[str]) -> tuple[str, float, list[str]]:
+    def beat(
+        self, wgroup_id: int, generation: int, node: str, owner: str, members: Sequence[str]
+    ) -> tuple[str, float, list[str]]:
         """Renew the leases of a launcher's workers in one call.
 
         Returns:
@@ -74,13 +80,15 @@ class WorkerRegistry:
         """
         keys = self._keys
         reply = self._scripts.run(
-            "beat", [keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.launchers(wgroup_id)],
+            "beat",
+            [keys.resource_set(wgroup_id), keys.live(wgroup_id), keys.launchers(wgroup_id)],
             [generation, node, owner, LEASE_SECONDS, *members],
         )
         return reply[0].decode(), float(reply[1] or 0), [name_of(member) for member in reply[2:]]
 
-    def leave(self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False,
-              keep_records: bool = False) -> int:
+    def leave(
+        self, wgroup_id: int, departures: Iterable[Departure], *, only_expired: bool = False, keep_records: bool = False
+    ) -> int:
         """Deregister workers at once.
 
         Args:
@@ -98,10 +106,13 @@ class WorkerRegistry:
         if not flat:
             return 0
         keys = self._keys
-        return int(self._scripts.run(
-            "leave", [keys.live(wgroup_id), keys.workers(wgroup_id), keys.states(wgroup_id), keys.lost],
-            [wgroup_id, "expired" if only_expired else "keep" if keep_records else "", *flat],
-        ))
+        return int(
+            self._scripts.run(
+                "leave",
+                [keys.live(wgroup_id), keys.workers(wgroup_id), keys.states(wgroup_id), keys.lost],
+                [wgroup_id, "expired" if only_expired else "keep" if keep_records else "", *flat],
+            )
+        )
 
     def set_states(self, wgroup_id: int, states: dict[str, str]) -> None:
         """Note workers as ``stopped`` or ``hung``; ``alive`` removes the note."""
@@ -130,8 +141,9 @@ class WorkerRegistry:
         if not ids:
             return {}
         reply = self._scripts.run("live", [self._keys.live(wgroup_id) for wgroup_id in ids], [LEASE_SECONDS])
-        return {wgroup_id: [name_of(member) for member in members]
-                for wgroup_id, members in zip(ids, reply, strict=True)}
+        return {
+            wgroup_id: [name_of(member) for member in members] for wgroup_id, members in zip(ids, reply, strict=True)
+        }
 
     def counts_by_host(self, ids: Sequence[int]) -> dict[str, int]:
         """Workers alive now, by host."""
@@ -159,14 +171,16 @@ class WorkerRegistry:
             if not members:
                 continue
             for member, packed, state in zip(members, next(replies), next(replies), strict=True):
-                found.append(_decode_or_guess(member, wgroup_id, packed, name_of(state) if state else "alive"))
+                found.append(_decode_or_guess(member, wgroup_id, packed, name_of(state or b"alive")))
         return self._with_jobs(found)
 
     def expired(self, wgroup_id: int, limit: int = 1000) -> list[WorkerRecord]:
         """Workers whose lease is over and who were not deregistered: their host is lost, or cut off."""
         reply = self._scripts.run("expired", [self._keys.live(wgroup_id), self._keys.workers(wgroup_id)], [limit])
-        return [_decode_or_guess(name_of(member), wgroup_id, packed)
-                for member, packed in zip(reply[::2], reply[1::2], strict=True)]
+        return [
+            _decode_or_guess(name_of(member), wgroup_id, packed)
+            for member, packed in zip(reply[::2], reply[1::2], strict=True)
+        ]
 
     def registered(self, wgroup_id: int, node: str) -> list[WorkerRecord]:
         """Everybody that a node's launchers registered and nobody deregistered, whatever their lease."""
@@ -193,6 +207,16 @@ def _decode_or_guess(member: str, wgroup_id: int, packed: bytes | None, state: s
         return decode_worker(member, wgroup_id, packed or b"", state=state)
     except SerializationError:
         parts = (member.split("/") + [""] * 7)[:7]
-        numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in (parts[2], parts[3], parts[4])]
-        return WorkerRecord(member=member, resource_set=wgroup_id, index=numbers[0], host=parts[0], pid=numbers[1],
-                            start_ticks=numbers[2], boot_id=parts[5], started_at=0.0, rq_name="", state=state)
+        numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts[2:5]]
+        return WorkerRecord(
+            member=member,
+            resource_set=wgroup_id,
+            index=numbers[0],
+            host=parts[0],
+            pid=numbers[1],
+            start_ticks=numbers[2],
+            boot_id=parts[5],
+            started_at=0.0,
+            rq_name="",
+            state=state,
+        )

@@ -29,9 +29,7 @@ def test_the_force_is_minus_the_gradient_of_the_potential(name):
 @pytest.mark.parametrize("name", POTENTIALS)
 def test_numbers_and_arrays_feel_the_same_force(name):
     force = POTENTIALS[name].force
-    np.testing.assert_allclose(
-        force(np.array([0.3]), np.array([-0.7]), np.exp), np.array(force(0.3, -0.7))[:, None]
-    )
+    np.testing.assert_allclose(force(np.array([0.3]), np.array([-0.7]), np.exp), np.array(force(0.3, -0.7))[:, None])
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
@@ -105,9 +103,7 @@ def test_a_branch_in_the_target_or_at_the_horizon_is_empty(step, position):
 
 
 def test_a_worker_that_runs_the_tasks_does_not_load_what_only_the_driver_needs():
-    source = (
-        "import sys, double_well.tasks; print(*{'matplotlib', 'scipy', 'rq', 'redis'} & set(sys.modules))"
-    )
+    source = "import sys, double_well.tasks; print(*{'matplotlib', 'scipy', 'rq', 'redis'} & set(sys.modules))"
     path = os.pathsep.join([str(Path(double_well.__file__).parents[1]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", source],

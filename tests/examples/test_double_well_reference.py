@@ -18,9 +18,7 @@ EASY = Model(inverse_temperature=6.0, time_step=0.01, horizon=3.0, target_radius
 def test_halving_the_spacing_divides_the_error_by_about_four(name):
     beta = {"double_well": 22.0, "triple_well": 3.5}[name]
     model = dataclasses.replace(EASY, potential=name, inverse_temperature=beta)
-    coarse, middle, fine = (
-        probability(model, spacing=spacing, interval=0.04) for spacing in (0.1, 0.05, 0.025)
-    )
+    coarse, middle, fine = (probability(model, spacing=spacing, interval=0.04) for spacing in (0.1, 0.05, 0.025))
     assert 2.5 < (coarse - middle) / (middle - fine) < 6.0
     assert middle == pytest.approx(fine, rel=0.02)
 
@@ -56,11 +54,7 @@ def test_the_cells_jumps_are_in_balance_with_the_boltzmann_weights():
 
 def test_a_target_that_is_looked_at_seldom_is_smaller():
     seldom = dataclasses.replace(EASY, time_step=0.05)
-    assert (
-        with_observed_target(seldom).target_radius
-        < with_observed_target(EASY).target_radius
-        < EASY.target_radius
-    )
+    assert with_observed_target(seldom).target_radius < with_observed_target(EASY).target_radius < EASY.target_radius
 
 
 @pytest.mark.parametrize("name", ["double_well", "triple_well"])

@@ -98,16 +98,12 @@ def test_the_order_in_which_tasks_end_changes_nothing(tmp_path):
 def test_worker_processes_change_nothing(workers, tmp_path):
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         manager = PoolManager(pool)
-        assert without_plot(main(manager, QUICK, tmp_path)) == without_plot(
-            main(SynchronousManager(), QUICK, tmp_path)
-        )
+        assert without_plot(main(manager, QUICK, tmp_path)) == without_plot(main(SynchronousManager(), QUICK, tmp_path))
     assert manager.lines[-1].startswith("TAMS 4/4 runs done, ")
 
 
 def test_another_seed_gives_another_estimate(tmp_path):
-    results = [
-        main(SynchronousManager(), {**QUICK, "seed": seed}, tmp_path)["probability"] for seed in (1, 2)
-    ]
+    results = [main(SynchronousManager(), {**QUICK, "seed": seed}, tmp_path)["probability"] for seed in (1, 2)]
     assert results[0] != results[1]
 
 
@@ -157,14 +153,10 @@ def test_a_task_that_fails_twice_is_run_again_and_the_estimate_is_the_same(tmp_p
 def test_a_task_that_fails_always_ends_the_driver_with_its_error(tmp_path):
     class Broken(SynchronousManager):
         def enqueue(self, function, *args, **kwargs):
-            self.faults = (
-                {len(self.calls): ZeroDivisionError("the force is singular")} if args[1][1:] == [2, 5] else {}
-            )
+            self.faults = {len(self.calls): ZeroDivisionError("the force is singular")} if args[1][1:] == [2, 5] else {}
             return super().enqueue(function, *args, **kwargs)
 
-    with pytest.raises(
-        RuntimeError, match=rf"(?s)trajectory 5 of run 2 failed {1 + RETRIES} times.*force is singular"
-    ):
+    with pytest.raises(RuntimeError, match=rf"(?s)trajectory 5 of run 2 failed {1 + RETRIES} times.*force is singular"):
         main(Broken(), QUICK, tmp_path)
 
 

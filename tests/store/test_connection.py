@@ -145,19 +145,29 @@ def test_a_disk_that_refuses_is_transient(own: Server) -> None:
         misconf()
 
 
-@pytest.mark.parametrize("info", [
-    {"redis_version": "6.2.9"}, {"redis_version": "7.2.4", "valkey_version": "7.1.0"}, {"redis_version": ""},
-    {"redis_version": "garbage"},
-])
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"redis_version": "6.2.9"},
+        {"redis_version": "7.2.4", "valkey_version": "7.1.0"},
+        {"redis_version": ""},
+        {"redis_version": "garbage"},
+    ],
+)
 def test_a_server_that_is_too_old_is_refused_by_its_own_name_and_version(info: dict[str, str]) -> None:
     with pytest.raises(StoreUnsuitableError, match="or newer is needed"):
         facts(**info)
 
 
-@pytest.mark.parametrize("info", [
-    {"redis_version": "7.0.0"}, {"redis_version": "8.0.1"}, {"redis_version": "10.1"}, {"redis_version": "7.2.4",
-                                                                                       "valkey_version": "9.1.2"},
-])
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"redis_version": "7.0.0"},
+        {"redis_version": "8.0.1"},
+        {"redis_version": "10.1"},
+        {"redis_version": "7.2.4", "valkey_version": "9.1.2"},
+    ],
+)
 def test_a_server_that_is_new_enough_serves(info: dict[str, str]) -> None:
     assert facts(**info).version == (info.get("valkey_version") or info["redis_version"])
 
@@ -188,5 +198,3 @@ def test_connections_carry_the_name_they_were_given(any_server: Server) -> None:
 def test_access_without_an_address_is_refused() -> None:
     with pytest.raises(StoreUnsuitableError, match="neither"):
         connect(Access("c", None, None, None, None, b"", ""))
-
-

@@ -132,9 +132,13 @@ def test_a_finished_job_is_finished_for_rq(store: Store, queue: Queue) -> None:
     assert FinishedJobRegistry(queue=queue).get_job_ids() == [job.id]
     assert StartedJobRegistry(queue=queue).get_job_ids() == []
     assert seen.get_executions() == []
-    assert not store.client.exists(f"rq:executions:{job.id}", f"rq:execution:{job.id}:{got.execution}",
-                                   store.rq_keys.worker_executions(NAME))
-    assert store.client.hmget(store.rq_keys.worker(NAME), "successful_job_count", "total_working_time") == [b"1", b"0.25"]
+    assert not store.client.exists(
+        f"rq:executions:{job.id}", f"rq:execution:{job.id}:{got.execution}", store.rq_keys.worker_executions(NAME)
+    )
+    assert store.client.hmget(store.rq_keys.worker(NAME), "successful_job_count", "total_working_time") == [
+        b"1",
+        b"0.25",
+    ]
 
 
 def test_results_are_kept_as_long_as_asked(store: Store, queue: Queue) -> None:
@@ -185,7 +189,9 @@ def test_whoever_lost_a_job_changes_nothing_of_it(store: Store, queue: Queue) ->
 
 
 @pytest.mark.parametrize("way", ["cancel", "delete"])
-def test_a_running_job_that_its_user_took_away_is_neither_finished_nor_put_back(store: Store, queue: Queue, way: str) -> None:
+def test_a_running_job_that_its_user_took_away_is_neither_finished_nor_put_back(
+    store: Store, queue: Queue, way: str
+) -> None:
     job = queue.enqueue(tasks.square, 3)
     got = claim(store, queue)
     getattr(job, way)()

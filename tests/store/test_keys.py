@@ -38,7 +38,9 @@ def made(case: CaseKeys) -> dict[str, str]:
             key = getattr(case, name)
         else:
             [parameter] = list(inspect.signature(value).parameters)[1:]
-            key = getattr(case, name)("<id>" if parameter == "wgroup_id" else "<nonce>" if parameter == "nonce" else "<name>")
+            key = getattr(case, name)(
+                "<id>" if parameter == "wgroup_id" else "<nonce>" if parameter == "nonce" else "<name>"
+            )
         found[key.removeprefix(case.root)] = name
     return found
 
@@ -46,7 +48,9 @@ def made(case: CaseKeys) -> dict[str, str]:
 def suffix(key: str, case: CaseKeys) -> str:
     short = key.removeprefix(case.root)
     short = re.sub(r"^:(resource_set|tombstone):\d+", r":\1:<id>", short)
-    return re.sub(r"^:(lease|nonce):.*", lambda match: f":{match[1]}:<{'name' if match[1] == 'lease' else 'nonce'}>", short)
+    return re.sub(
+        r"^:(lease|nonce):.*", lambda match: f":{match[1]}:<{'name' if match[1] == 'lease' else 'nonce'}>", short
+    )
 
 
 def test_the_docstring_names_exactly_the_keys_that_are_made() -> None:
@@ -61,8 +65,12 @@ def test_every_key_holds_the_hash_tag_of_its_case() -> None:
 
 def test_no_two_keys_of_any_sets_and_cases_are_the_same() -> None:
     one, other = CaseKeys("a"), CaseKeys("a1")
-    all_keys = [make(n) for case in (one, other) for n in (1, 11, 111)
-                for make in (case.resource_set, case.live, case.workers, case.states, case.launchers, case.lock, case.tombstone)]
+    all_keys = [
+        make(n)
+        for case in (one, other)
+        for n in (1, 11, 111)
+        for make in (case.resource_set, case.live, case.workers, case.states, case.launchers, case.lock, case.tombstone)
+    ]
     assert len(set(all_keys)) == len(all_keys)
 
 
@@ -133,8 +141,8 @@ def test_every_kind_of_key_was_met(store: Store) -> None:
 def test_every_documented_field_of_a_set_is_written_and_every_written_one_is_documented(store: Store) -> None:
     a_whole_life(store)
     assert keys.__doc__
-    text = keys.__doc__[keys.__doc__.index("Fields of"):keys.__doc__.index("A worker *member*")]
-    named = {word for word in re.findall(r"``(\w+)``", text)} - {"local", "slurm"}
+    text = keys.__doc__[keys.__doc__.index("Fields of") : keys.__doc__.index("A worker *member*")]
+    named = set(re.findall(r"``(\w+)``", text)) - {"local", "slurm"}
     written = {field.decode() for field in store.client.hgetall(store.keys.resource_set(0))}
     assert written <= named
     assert named - written <= {"cluster", "next_try_at", "path"}

@@ -116,7 +116,9 @@ def test_an_end_is_booked_once(store: Store, remote: Store, proxy: DroppingProxy
     assert tallies == {"finish": [b"1", None], "fail": [None, b"1"], "put_back": [None, None]}[way]
 
 
-def test_a_put_back_whose_reply_is_lost_leaves_the_next_owner_alone(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+def test_a_put_back_whose_reply_is_lost_leaves_the_next_owner_alone(
+    store: Store, remote: Store, proxy: DroppingProxy
+) -> None:
     queue = Queue(f"{store.case}:tasks", connection=store.client)
     job = queue.enqueue(tasks.square, 3)
     old = store.jobs.claim([queue.name], "old")

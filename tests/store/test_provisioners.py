@@ -68,11 +68,11 @@ def test_a_sets_lock_is_its_owners(store: Store) -> None:
     assert store.provisioners.lock(0, "me", 60.0)
     assert not store.provisioners.lock(0, "you", 60.0)
     assert store.provisioners.lock(1, "you", 60.0)
-    assert store.provisioners.is_locked(0)
+    assert store.provisioners.is_locked(0, "host")
     store.provisioners.unlock(0, "you")
-    assert store.provisioners.is_locked(0)
+    assert store.provisioners.is_locked(0, "host")
     store.provisioners.unlock(0, "me")
-    assert not store.provisioners.is_locked(0)
+    assert not store.provisioners.is_locked(0, "host")
 
 
 def test_a_nonce_burns_for_one_job_and_its_ash_blows_away(store: Store) -> None:

@@ -32,8 +32,10 @@ from gutscore_rs.store.records import (
 
 ME = ProcessIdentity("host", "boot", 1, 2, 3)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
 counts, seconds = st.integers(0, 10**9), st.floats(0, 1e10).map(lambda value: round(value, 6))
 packed_garbage = st.binary(max_size=60) | plain.map(pack)
 
@@ -43,12 +45,36 @@ def text(**limits: Any) -> st.SearchStrategy[str]:
 
 
 sets = st.builds(
-    ResourceSetRecord, wgroup_id=counts, type=st.sampled_from(["local", "slurm"]), state=st.sampled_from(State), version=counts,
-    generation=counts, nworkers=counts, runtime=counts, daemonize=st.booleans(), server=text(min_size=1), token=text(),
-    attempts=counts, launches=counts, requested_at=seconds, expires_at=seconds, submitted_at=seconds, started_at=seconds,
-    ended_at=seconds, changed_at=seconds, deadline=seconds, next_try_at=seconds, error=text(), pending_reason=text(),
-    peak_active=counts, requester=st.none() | st.just(ME), spec=st.dictionaries(text(max_size=5), st.integers(0, 9) | text()))
-SET = ResourceSetRecord(0, "local", State.ACTIVE, 1, 1, 2, 60, daemonize=False, server="host", requester=ME, spec={"a": 1})
+    ResourceSetRecord,
+    wgroup_id=counts,
+    type=st.sampled_from(["local", "slurm"]),
+    state=st.sampled_from(State),
+    version=counts,
+    generation=counts,
+    nworkers=counts,
+    runtime=counts,
+    daemonize=st.booleans(),
+    server=text(min_size=1),
+    token=text(),
+    attempts=counts,
+    launches=counts,
+    requested_at=seconds,
+    expires_at=seconds,
+    submitted_at=seconds,
+    started_at=seconds,
+    ended_at=seconds,
+    changed_at=seconds,
+    deadline=seconds,
+    next_try_at=seconds,
+    error=text(),
+    pending_reason=text(),
+    peak_active=counts,
+    requester=st.none() | st.just(ME),
+    spec=st.dictionaries(text(max_size=5), st.integers(0, 9) | text()),
+)
+SET = ResourceSetRecord(
+    0, "local", State.ACTIVE, 1, 1, 2, 60, daemonize=False, server="host", requester=ME, spec={"a": 1}
+)
 
 
 def as_redis(hash_: dict[str, str | bytes]) -> dict[bytes, bytes]:
@@ -77,7 +103,9 @@ def test_garbage_in_any_field_of_a_set_is_a_record_or_a_serialization_error(name
     assert isinstance(record.nworkers, int)
 
 
-@given(st.dictionaries(st.binary(max_size=12) | st.sampled_from([b"schema", b"state"]), st.binary(max_size=20), max_size=6))
+@given(
+    st.dictionaries(st.binary(max_size=12) | st.sampled_from([b"schema", b"state"]), st.binary(max_size=20), max_size=6)
+)
 def test_a_hash_of_garbage_is_a_serialization_error(raw: dict[bytes, bytes]) -> None:
     with pytest.raises(SerializationError):
         decode_resource_set(0, raw | {b"schema": b"0"}, "key")
@@ -95,8 +123,11 @@ def test_another_schema_is_refused(schema: bytes) -> None:
 
 
 def test_expected_workers_are_those_of_sets_that_are_wanted() -> None:
-    wanted = {state for state in State
-              if decode_resource_set(0, as_redis(encode_resource_set(SET)) | {b"state": state.value.encode()}, "k").expected}
+    wanted = {
+        state
+        for state in State
+        if decode_resource_set(0, as_redis(encode_resource_set(SET)) | {b"state": state.value.encode()}, "k").expected
+    }
     assert wanted == {State.REQUESTED, State.SUBMITTING, State.PENDING, State.STARTING, State.ACTIVE}
 
 
@@ -147,10 +178,21 @@ def test_a_launcher_survives_its_field() -> None:
     assert decode_launcher("node", record.owner.encode() + pack(ME.to_dict())) == record
 
 
-@pytest.mark.parametrize("bomb", [
-    b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 100_000, b"\x81" * 100_000,
-    b"\x81\x93\x01\x02\x03\x04", b"\xc7\x0c\xff" + b"\xff" * 12, b"", b"\x01\x01", b"\xa4\xff\xff\xff\xff",
-])
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+        b"\x81" * 100_000,
+        b"\x81\x93\x01\x02\x03\x04",
+        b"\xc7\x0c\xff" + b"\xff" * 12,
+        b"",
+        b"\x01\x01",
+        b"\xa4\xff\xff\xff\xff",
+    ],
+)
 def test_hostile_msgpack_is_a_serialization_error(bomb: bytes) -> None:
     with pytest.raises(SerializationError, match="where"):
         unpack_map(bomb, "where")
@@ -161,8 +203,10 @@ def test_what_is_too_large_is_not_even_looked_at() -> None:
         unpack(b"\xc0" * (MAX_PACKED_BYTES + 1), "where")
 
 
-@given(st.binary(max_size=9), st.dictionaries(st.binary(max_size=9) | st.sampled_from([b"at", b"resource_set"]),
-                                              st.binary(max_size=9)))
+@given(
+    st.binary(max_size=9),
+    st.dictionaries(st.binary(max_size=9) | st.sampled_from([b"at", b"resource_set"]), st.binary(max_size=9)),
+)
 def test_an_event_is_readable_whatever_it_holds(entry_id: bytes, raw: dict[bytes, bytes]) -> None:
     event = decode_event(entry_id, raw)
     assert isinstance(event.at, float)

@@ -25,11 +25,18 @@ def end(store: Store, wgroup_id: int = 0, to: State = State.RELEASED) -> None:
 
 
 def test_a_request_is_readable_as_it_was_made(store: Store) -> None:
-    generation, version = store.sets.request(3, spec(daemonize=True, note="é"), server=NODE, requester=me(), timeout=60.0)
+    generation, version = store.sets.request(
+        3, spec(daemonize=True, note="é"), server=NODE, requester=me(), timeout=60.0
+    )
     record = current(store, 3)
     assert (generation, version, record.generation, record.version) == (1, 1, 1, 1)
     assert (record.state, record.nworkers, record.runtime, record.daemonize, record.server) == (
-        State.REQUESTED, 2, 60, True, NODE)
+        State.REQUESTED,
+        2,
+        60,
+        True,
+        NODE,
+    )
     assert record.spec == spec(daemonize=True, note="é")
     assert record.requester == me()
     assert record.expires_at - record.requested_at == pytest.approx(60.0)
@@ -130,8 +137,10 @@ def test_a_set_that_is_unknown_cannot_change(store: Store) -> None:
 def test_of_many_changes_at_once_one_wins(store: Store) -> None:
     record = requested(store)
     won: list[object] = []
-    threads = [threading.Thread(target=lambda: won.append(store.sets.transition(record, State.SUBMITTING, "mine")))
-               for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: won.append(store.sets.transition(record, State.SUBMITTING, "mine")))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -161,7 +170,9 @@ def test_a_launcher_that_attaches_starts_the_set_and_its_deadline(store: Store) 
     assert not isinstance(got, str)
     assert got.record.state is State.STARTING
     assert got.record.deadline - got.server_time == pytest.approx(90, abs=0.001)
-    assert [(one.node, one.token, one.nonce, one.identity) for one in store.sets.launchers(0)] == [(NODE, "token", "n", me())]
+    assert [(one.node, one.token, one.nonce, one.identity) for one in store.sets.launchers(0)] == [
+        (NODE, "token", "n", me())
+    ]
 
 
 def test_attaching_again_changes_nothing(store: Store) -> None:
@@ -176,7 +187,9 @@ def test_attaching_again_changes_nothing(store: Store) -> None:
 def test_a_second_launcher_of_the_launch_is_turned_away_from_the_node_but_not_from_another(store: Store) -> None:
     attached(store)
     first = current(store).deadline
-    assert "another launcher" in str(store.sets.attach(0, generation=1, token="token", node=NODE, nonce="2", identity=me()))
+    assert "another launcher" in str(
+        store.sets.attach(0, generation=1, token="token", node=NODE, nonce="2", identity=me())
+    )
     attached(store, node="node-2")
     assert {one.node for one in store.sets.launchers(0)} == {NODE, "node-2"}
     assert current(store).deadline == first
@@ -272,7 +285,8 @@ def test_forgetting_leaves_a_tombstone_and_nothing_else(store: Store) -> None:
     store.sets.forget(0)
     store.sets.forget(0)
     assert sorted(store.client.keys(f"{store.keys.root}:*")) == sorted(
-        key.encode() for key in (store.keys.tombstone(0), store.keys.events))
+        key.encode() for key in (store.keys.tombstone(0), store.keys.events)
+    )
     assert TOMBSTONE - 5 <= store.client.ttl(store.keys.tombstone(0)) <= TOMBSTONE
     assert store.sets.request(0, spec(), server=NODE, requester=None, timeout=1.0) == (1, 1)
     assert not store.client.exists(store.keys.tombstone(0))
@@ -288,7 +302,9 @@ def test_a_case_with_one_open_set_is_not_forgotten_at_all(store: Store) -> None:
     end(store, 1)
     store.forget()
     assert {key.decode() for key in store.client.keys(f"{store.keys.root}:*")} == {
-        store.keys.tombstone(0), store.keys.tombstone(1)}
+        store.keys.tombstone(0),
+        store.keys.tombstone(1),
+    }
 
 
 def test_forgetting_one_case_leaves_the_others(store: Store) -> None:

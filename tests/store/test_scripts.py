@@ -73,7 +73,9 @@ def test_no_script_makes_a_key_but_those_that_come_from_rqs_prefix(name: str) ->
         if ours or name not in ON_RQ:
             assert ours, f"{name}: {command} {key}"
         else:
-            assert key.strip() == "job" or key.strip().startswith(f"ARGV[{ON_RQ[name]}] .. ':"), f"{name}: {command} {key}"
+            assert key.strip() == "job" or key.strip().startswith(f"ARGV[{ON_RQ[name]}] .. ':"), (
+                f"{name}: {command} {key}"
+            )
     assert "gutscore" not in code(name)
     for loop_variable in set(re.findall(r"KEYS\[([a-z][^\]]*)\]", code(name))):
         assert loop_variable in ("i", "q", "q + 1")

@@ -88,10 +88,18 @@ def test_2500_workers_beat_in_one_call(store: Store) -> None:
     assert len(store.workers.alive([0])) == 2495
 
 
-@pytest.mark.parametrize(("state", "order"), [
-    (State.ACTIVE, "ok"), (State.STARTING, "ok"), (State.DRAINING, "drain"), (State.RELEASING, "release"),
-    (State.RELEASED, "release"), (State.FAILED, "release"), (State.EXPIRED, "release"),
-])
+@pytest.mark.parametrize(
+    ("state", "order"),
+    [
+        (State.ACTIVE, "ok"),
+        (State.STARTING, "ok"),
+        (State.DRAINING, "drain"),
+        (State.RELEASING, "release"),
+        (State.RELEASED, "release"),
+        (State.FAILED, "release"),
+        (State.EXPIRED, "release"),
+    ],
+)
 def test_beats_and_registrations_bring_the_order_of_the_state(store: Store, state: State, order: str) -> None:
     member = registered(store)[0].member
     store.sets.transition(current(store), state, "x")
@@ -131,8 +139,9 @@ def test_leaving_takes_effect_at_once_and_tells_why(store: Store) -> None:
     store.workers.set_states(0, {members[0]: "hung"})
     assert store.workers.leave(0, [gone(members[0], "killed by SIGKILL", "job-1"), gone(members[1], "")]) == 2
     assert store.workers.count(0) == 1
-    assert [(death.fields["member"], death.fields["reason"], death.fields["job"]) for death in store.history.lost()] == [
-        (members[0], "killed by SIGKILL", "job-1")]
+    assert [
+        (death.fields["member"], death.fields["reason"], death.fields["job"]) for death in store.history.lost()
+    ] == [(members[0], "killed by SIGKILL", "job-1")]
     assert store.workers.leave(0, [gone(members[0])]) == 0
     assert len(store.history.lost()) == 1
     assert [one.member for one in store.workers.registered(0, NODE)] == [members[2]]
@@ -183,7 +192,9 @@ def test_the_job_of_a_worker_is_shown(store: Store) -> None:
     assert store.workers.alive([0])[0].job == "some-job"
 
 
-@pytest.mark.parametrize("member", [b"", b"x", b"a/1/\xc2\xb2/3/4/boot/nonce", b"\xff/1/2/3/4/b/n", b"a" * 5000, b"n/1/2/3/4/5/6/7"])
+@pytest.mark.parametrize(
+    "member", [b"", b"x", b"a/1/\xc2\xb2/3/4/boot/nonce", b"\xff/1/2/3/4/b/n", b"a" * 5000, b"n/1/2/3/4/5/6/7"]
+)
 def test_a_member_or_record_of_garbage_is_counted_and_shown_and_breaks_nothing(store: Store, member: bytes) -> None:
     registered(store)
     store.client.zadd(store.keys.live(0), {member: store.time() + 5})

@@ -51,24 +51,38 @@ class LiveCase:
         return dict(os.environ) | {"GUTSCORE_RS_STATE_DIR": str(self.state), "GUTSCORE_RS_HOST": self.host}
 
     def start_provisioner(self, *, owner: ProcessIdentity | None = None) -> ProcessIdentity:
-        pid = start_detached(provisioner_command(self.folder.access_file, owner=owner),
-                             log=self.folder.log("provisioner"), env=self.env, cwd=self.state)
+        pid = start_detached(
+            provisioner_command(self.folder.access_file, owner=owner),
+            log=self.folder.log("provisioner"),
+            env=self.env,
+            cwd=self.state,
+        )
         identity = identify(pid, self.host)
         assert identity is not None, self.log_text("provisioner")
         self.provisioners.append(identity)
-        wait_until(lambda: any(record.pid == pid for record in self.store.provisioners.serving(self.host)), 20,
-                   what="the provisioner serves its host")
+        wait_until(
+            lambda: any(record.pid == pid for record in self.store.provisioners.serving(self.host)),
+            20,
+            what="the provisioner serves its host",
+        )
         return identity
 
     def log_text(self, stem: str) -> str:
         file = self.folder.log(stem)
         return file.read_text(errors="replace") if file.exists() else ""
 
-    def request(self, wgroup_id: int = 0, *, nworkers: int = 2, runtime: int = 120, wait: bool = True,
-                **spec: Any) -> ResourceSetRecord:
+    def request(
+        self, wgroup_id: int = 0, *, nworkers: int = 2, runtime: int = 120, wait: bool = True, **spec: Any
+    ) -> ResourceSetRecord:
         """Request a set and wait until its workers live."""
-        full = {"backend": "local", "nworkers": nworkers, "runtime": runtime, "daemonize": False, "drain_timeout": 1.0,
-                "path": [str(SUPPORT)]} | spec
+        full = {
+            "backend": "local",
+            "nworkers": nworkers,
+            "runtime": runtime,
+            "daemonize": False,
+            "drain_timeout": 1.0,
+            "path": [str(SUPPORT)],
+        } | spec
         self.operations.request(wgroup_id, full)
         if wait:
             self.wait_active(wgroup_id, nworkers)
@@ -77,8 +91,11 @@ class LiveCase:
         return record
 
     def wait_active(self, wgroup_id: int, nworkers: int, timeout: float = 20.0) -> None:
-        wait_until(lambda: self.store.workers.count(wgroup_id) == nworkers, timeout,
-                   what=f"{nworkers} workers of set {wgroup_id} are counted")
+        wait_until(
+            lambda: self.store.workers.count(wgroup_id) == nworkers,
+            timeout,
+            what=f"{nworkers} workers of set {wgroup_id} are counted",
+        )
 
     def state_of(self, wgroup_id: int = 0) -> State | None:
         record = self.store.sets.get(wgroup_id)
@@ -115,8 +132,11 @@ class LiveCase:
 
     def whys(self, wgroup_id: int = 0) -> list[tuple[str, str]]:
         """The set's states with their reasons, oldest first."""
-        return [(event.fields["state"], event.fields["why"]) for event in self.store.history.events(1000)
-                if event.resource_set == wgroup_id]
+        return [
+            (event.fields["state"], event.fields["why"])
+            for event in self.store.history.events(1000)
+            if event.resource_set == wgroup_id
+        ]
 
     def error_of(self, wgroup_id: int = 0) -> str:
         record = self.store.sets.get(wgroup_id)

@@ -64,10 +64,12 @@ def random_numbers() -> tuple[float, float]:
 
 def start_offspring(file: str, *, own_session: bool = True) -> int:
     """Start a process that starts a process, both meant to outlive the task; their pids go to ``file``."""
-    code = ("import os, subprocess, sys, time;"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True);"
-            f"open({file!r}, 'a').write(f'{{os.getpid()}} {{child.pid}} ');"
-            "time.sleep(300)")
+    code = (
+        "import os, subprocess, sys, time;"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True);"
+        f"open({file!r}, 'a').write(f'{{os.getpid()}} {{child.pid}} ');"
+        "time.sleep(300)"
+    )
     subprocess.Popen([sys.executable, "-c", code], start_new_session=own_session)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and not (Path(file).exists() and len(Path(file).read_text().split()) >= 2):
@@ -104,7 +106,7 @@ def swallow_everything(seconds: float) -> None:
     while time.monotonic() < until:
         try:
             time.sleep(0.05)
-        except BaseException:  # noqa: S112
+        except BaseException:
             continue
 
 

@@ -22,8 +22,9 @@ def survivors(pids: list[int]) -> list[int]:
 
 def read_pids(file: Path, count: int) -> list[int]:
     """Pids that tasks have written to a file, once there are ``count``."""
-    return wait_until(lambda: (found := _numbers(file)) and len(found) >= count and found, 15,
-                      what=f"{count} pids in {file.name}")
+    return wait_until(
+        lambda: (found := _numbers(file)) and len(found) >= count and found, 15, what=f"{count} pids in {file.name}"
+    )
 
 
 def _numbers(file: Path) -> list[int]:

@@ -43,19 +43,31 @@ def attached(store: Store, wgroup_id: int = 0, *, node: str = NODE, nonce: str =
     record = store.sets.get(wgroup_id)
     if record is None or record.state.ended:
         record = launched(store, wgroup_id, **changes)
-    got = store.sets.attach(wgroup_id, generation=record.generation, token=record.token, node=node, nonce=nonce,
-                            identity=me(node))
+    got = store.sets.attach(
+        wgroup_id, generation=record.generation, token=record.token, node=node, nonce=nonce, identity=me(node)
+    )
     assert not isinstance(got, str), got
     return f"{record.token}:{nonce}:"
 
 
 def worker(index: int, wgroup_id: int = 0, *, node: str = NODE, generation: int = 1) -> WorkerRecord:
     member = f"{node}/{generation}/{index}/{1000 + index}/77/deadbeef/{index:08x}"
-    return WorkerRecord(member=member, resource_set=wgroup_id, index=index, host=node, pid=1000 + index, start_ticks=77,
-                        boot_id="boot", started_at=5.0, rq_name=f"rq-{wgroup_id}-{index}")
+    return WorkerRecord(
+        member=member,
+        resource_set=wgroup_id,
+        index=index,
+        host=node,
+        pid=1000 + index,
+        start_ticks=77,
+        boot_id="boot",
+        started_at=5.0,
+        rq_name=f"rq-{wgroup_id}-{index}",
+    )
 
 
-def registered(store: Store, count: int = 2, wgroup_id: int = 0, *, node: str = NODE, **changes: Any) -> list[WorkerRecord]:
+def registered(
+    store: Store, count: int = 2, wgroup_id: int = 0, *, node: str = NODE, **changes: Any
+) -> list[WorkerRecord]:
     """A set with a launcher and live workers."""
     owner = attached(store, wgroup_id, node=node, **changes)
     workers = [worker(index, wgroup_id, node=node) for index in range(count)]

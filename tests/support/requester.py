@@ -17,8 +17,10 @@ def main(access_file: str, host: str, *sets: str) -> None:
     client = OperationsClient(Store.open(access), access, host, requester=this_process(host))
     for text in sets:
         wgroup_id, daemonize = text.split("=")
-        client.request(int(wgroup_id), {"backend": "local", "nworkers": 1, "runtime": 60, "drain_timeout": 1.0,
-                                        "daemonize": daemonize == "true"})
+        client.request(
+            int(wgroup_id),
+            {"backend": "local", "nworkers": 1, "runtime": 60, "drain_timeout": 1.0, "daemonize": daemonize == "true"},
+        )
     sys.stdin.read()
 
 

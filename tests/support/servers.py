@@ -54,9 +54,25 @@ class Server:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        command = [program(self.product), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder),
-                   "--save", "", "--appendonly", "yes" if self.append_only else "no", "--appendfsync", "always",
-                   "--logfile", str(self.folder / "log"), "--daemonize", "no"]
+        command = [
+            program(self.product),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--dir",
+            str(self.folder),
+            "--save",
+            "",
+            "--appendonly",
+            "yes" if self.append_only else "no",
+            "--appendfsync",
+            "always",
+            "--logfile",
+            str(self.folder / "log"),
+            "--daemonize",
+            "no",
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, 10, what=f"the {self.product} server answers")
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 10.0, what: str = "the condition", *,
-               interval: float = 0.01) -> T:
+def wait_until(
+    predicate: Callable[[], T], timeout: float = 10.0, what: str = "the condition", *, interval: float = 0.01
+) -> T:
     """Return the first true value of ``predicate``, or fail naming what was awaited and what was last seen."""
     ends = time.monotonic() + timeout
     while True:

@@ -23,7 +23,9 @@ def from_every_worker(case: LiveCase, function: Any, *args: Any, nworkers: int) 
     found: dict[int, Any] = {}
 
     def ask() -> bool:
-        done = case.tasks.as_completed([case.queue().enqueue(jobs.with_pid, function, *args) for _ in range(nworkers)], 20)
+        done = case.tasks.as_completed(
+            [case.queue().enqueue(jobs.with_pid, function, *args) for _ in range(nworkers)], 20
+        )
         found.update(job.return_value() for job in done)
         return len(found) == nworkers
 

@@ -37,12 +37,21 @@ class Shell:
 
     @property
     def env(self) -> dict[str, str]:
-        return dict(os.environ) | {"GUTSCORE_RS_STATE_DIR": str(self.state), "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
-                                   "GUTSCORE_RS_HOST": "cli-host"}
+        return dict(os.environ) | {
+            "GUTSCORE_RS_STATE_DIR": str(self.state),
+            "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
+            "GUTSCORE_RS_HOST": "cli-host",
+        }
 
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([sys.executable, "-m", "gutscore_rs", *arguments], capture_output=True, text=True,
-                              env=self.env, cwd=self.folder, timeout=90)
+        done = subprocess.run(
+            [sys.executable, "-m", "gutscore_rs", *arguments],
+            capture_output=True,
+            text=True,
+            env=self.env,
+            cwd=self.folder,
+            timeout=90,
+        )
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -76,15 +85,29 @@ def up(shell: Shell) -> Shell:
 def test_up_request_look_release_down(up: Shell) -> None:
     count = up.json("count", "cli")
     assert count == {
-        "schema": 1, "case": "cli", "active": 4, "expected": 4,
-        "by_resource_set": {"0": {"active": 2, "expected": 2, "state": "active"},
-                            "1": {"active": 2, "expected": 2, "state": "active"}},
+        "schema": 1,
+        "case": "cli",
+        "active": 4,
+        "expected": 4,
+        "by_resource_set": {
+            "0": {"active": 2, "expected": 2, "state": "active"},
+            "1": {"active": 2, "expected": 2, "state": "active"},
+        },
         "by_host": {"cli-host": 4},
     }
     workers = up.json("workers", "cli")
     assert workers["schema"] == 1
     assert [(row["resource_set"], row["index"]) for row in workers["workers"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert set(workers["workers"][0]) == {"resource_set", "index", "host", "pid", "started_at", "state", "job", "member"}
+    assert set(workers["workers"][0]) == {
+        "resource_set",
+        "index",
+        "host",
+        "pid",
+        "started_at",
+        "state",
+        "job",
+        "member",
+    }
     status = up.json("status", "cli")
     assert [row["state"] for row in status["resource_sets"]] == ["active", "active"]
     assert status["provisioners"][0]["serves"] == ["cli-host"]
@@ -125,8 +148,12 @@ def test_an_up_after_a_crash_finds_its_data_again(up: Shell) -> None:
 
 
 def up_fails(shell: Shell) -> bool:
-    return subprocess.run([sys.executable, "-m", "gutscore_rs", "count", "cli"], env=shell.env, capture_output=True,
-                          check=False).returncode != 0
+    return (
+        subprocess.run(
+            [sys.executable, "-m", "gutscore_rs", "count", "cli"], env=shell.env, capture_output=True, check=False
+        ).returncode
+        != 0
+    )
 
 
 def test_the_socket_and_every_file_with_a_secret_are_private(up: Shell) -> None:
@@ -189,15 +216,32 @@ def test_doctor_reports_the_host_and_the_case(up: Shell) -> None:
 
 def test_help_lists_every_command_and_each_has_its_own(shell: Shell) -> None:
     text = shell("--help").stdout
-    for command in ("run", "up", "down", "request", "release", "status", "workers", "count", "events", "logs", "script",
-                    "provisioner", "doctor"):
+    for command in (
+        "run",
+        "up",
+        "down",
+        "request",
+        "release",
+        "status",
+        "workers",
+        "count",
+        "events",
+        "logs",
+        "script",
+        "provisioner",
+        "doctor",
+    ):
         assert f"  {command} " in text
         assert "Usage" in shell(command, "--help").stdout
 
 
 def test_events_can_be_followed(up: Shell) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "gutscore_rs", "events", "cli", "--follow", "--json", "-n", "1"],
-                               env=up.env, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gutscore_rs", "events", "cli", "--follow", "--json", "-n", "1"],
+        env=up.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
@@ -211,8 +255,9 @@ def test_events_can_be_followed(up: Shell) -> None:
 
 
 def test_a_provisioner_in_the_foreground_ends_with_ctrl_c(up: Shell) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "gutscore_rs", "provisioner", "cli"], env=up.env,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gutscore_rs", "provisioner", "cli"], env=up.env, stderr=subprocess.DEVNULL
+    )
     wait_until(lambda: len(up.json("status", "cli")["provisioners"]) == 2, 20, what="two provisioners are registered")
     process.send_signal(2)
     assert process.wait(timeout=15) == 0

@@ -19,7 +19,14 @@ from gutscore_rs.store.records import State
 @pytest.fixture
 def program(case: LiveCase) -> Iterator[subprocess.Popen[bytes]]:
     """A user's program that requested set 0 with ``daemonize = false`` and set 1 with ``daemonize = true``."""
-    command = [sys.executable, str(Path(requester.__file__)), str(case.folder.access_file), case.host, "0=false", "1=true"]
+    command = [
+        sys.executable,
+        str(Path(requester.__file__)),
+        str(case.folder.access_file),
+        case.host,
+        "0=false",
+        "1=true",
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=case.env) as process:
         case.wait_active(0, 1)
         case.wait_active(1, 1)
@@ -28,7 +35,8 @@ def program(case: LiveCase) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_workers_end_with_their_requester_unless_they_are_daemons(
-        case: LiveCase, program: subprocess.Popen[bytes]) -> None:
+    case: LiveCase, program: subprocess.Popen[bytes]
+) -> None:
     bound, free = case.pids(0), case.pids(1)
     holds_for(lambda: case.store.workers.counts([0, 1]) == {0: 1, 1: 1}, 1.0, what="both live with their requester")
     program.kill()

@@ -83,8 +83,12 @@ def free_port() -> int:
 
 def write_record(folder: CaseFolder, identity: ProcessIdentity) -> None:
     folder.create()
-    write_private(folder.server_record, json.dumps({"schema": 1, "identity": identity.to_dict(), "socket": str(folder.socket),
-                                                    "bind": None, "port": 0}).encode())
+    write_private(
+        folder.server_record,
+        json.dumps(
+            {"schema": 1, "identity": identity.to_dict(), "socket": str(folder.socket), "bind": None, "port": 0}
+        ).encode(),
+    )
 
 
 def test_a_server_is_started_found_and_stopped_without_a_trace(folder: CaseFolder) -> None:
@@ -175,8 +179,9 @@ def test_a_server_of_another_container_is_not_doubled_and_not_called_stopped(fol
 
 
 @pytest.mark.parametrize("what", ["the socket", "its folder", "all of it"])
-def test_a_server_that_lost_its_socket_comes_back_on_its_data(folder: CaseFolder, monkeypatch: pytest.MonkeyPatch,
-                                                              what: str) -> None:
+def test_a_server_that_lost_its_socket_comes_back_on_its_data(
+    folder: CaseFolder, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     monkeypatch.setattr(server_module, "SOCKET_SECONDS", 0.1)
     lost = embedded.start(folder, HOST)
     with client(folder) as redis_:
@@ -305,13 +310,18 @@ def test_a_log_of_garbage_gives_the_servers_last_words_and_leaves_no_process(fol
 
 def zombies() -> list[str]:
     """Children of ours that nobody waited for."""
-    return [pid for pid in filter(str.isdigit, os.listdir("/proc"))
-            if (found := process_stat(int(pid))) and found[0] == "Z"
-            and f"PPid:\t{os.getpid()}\n" in Path(f"/proc/{pid}/status").read_text()]
+    return [
+        pid
+        for pid in filter(str.isdigit, os.listdir("/proc"))
+        if (found := process_stat(int(pid)))
+        and found[0] == "Z"
+        and f"PPid:\t{os.getpid()}\n" in Path(f"/proc/{pid}/status").read_text()
+    ]
 
 
-def test_a_server_that_is_never_ready_is_not_left_running(folder: CaseFolder, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_never_ready_is_not_left_running(
+    folder: CaseFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mute = tmp_path / "mute-server"
     mute.write_text("#!/bin/sh\necho '# I will never listen'\nexec sleep 60\n")
     mute.chmod(0o755)
@@ -331,7 +341,9 @@ def _cwd(pid: str) -> str:
         return ""
 
 
-def test_a_starter_that_is_killed_leaves_a_server_that_is_found(folder: CaseFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starter_that_is_killed_leaves_a_server_that_is_found(
+    folder: CaseFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = os.fork()
     if not pid:
         monkeypatch.setattr(server_module, "_wait_ready", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
@@ -372,12 +384,19 @@ def test_no_server_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         server_binary()
 
 
-@pytest.mark.parametrize(("said", "taken"), [
-    ("Redis server v=6.2.14 sha=00000000:0", False), ("Redis server v=7.0.15 sha=00000000:0", True),
-    ("Valkey server v=10.1.0 sha=00000000:0", True), ("", False), ("nonsense", False),
-])
-def test_a_server_program_on_path_must_be_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
-                                                     taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ("Redis server v=6.2.14 sha=00000000:0", False),
+        ("Redis server v=7.0.15 sha=00000000:0", True),
+        ("Valkey server v=10.1.0 sha=00000000:0", True),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_server_program_on_path_must_be_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, taken: bool
+) -> None:
     found = tmp_path / "redis-server"
     found.write_text(f"#!/bin/sh\necho '{said}'\n")
     found.chmod(0o755)
@@ -416,8 +435,9 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_acknowledged(tiny_disk: Pat
     assert embedded.stop(folder, HOST)
 
 
-def test_a_program_that_cannot_be_executed_is_an_error_of_ours(folder: CaseFolder, tmp_path: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_cannot_be_executed_is_an_error_of_ours(
+    folder: CaseFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "server_binary", lambda: tmp_path / "nowhere")
     with pytest.raises(ServerError, match="cannot be started"):
         embedded.start(folder, HOST)

@@ -73,8 +73,17 @@ def test_readers_name_what_is_wrong_and_nobody_dies_of_it(case: LiveCase) -> Non
     os.kill(case.pids(1)[0], signal.SIGKILL)
     case.wait_active(1, 1)
     workers, launcher = case.pids(0), case.launcher(0)
-    main = [keys.resource_sets, keys.resource_set(0), keys.live(0), keys.workers(0), keys.launchers(0), keys.provisioners,
-            keys.provisioner_info, keys.events, keys.lost]
+    main = [
+        keys.resource_sets,
+        keys.resource_set(0),
+        keys.live(0),
+        keys.workers(0),
+        keys.launchers(0),
+        keys.provisioners,
+        keys.provisioner_info,
+        keys.events,
+        keys.lost,
+    ]
     for key in main:
         saved = client.dump(key)
         noise_in(case, key)
@@ -108,8 +117,12 @@ def test_a_garbled_set_does_not_hold_up_the_others_and_recovers_when_it_is_remov
     wait_until(lambda: case.store.workers.count(1) == 0, 5, what="the other set's launcher is seen dead")
     case.wait_active(1, 1)
     # Longer than a beat.
-    holds_for(lambda: is_alive(launcher) and is_alive(case.provisioners[0]) and len(survivors(workers)) == 2, 5.0,
-              what="launcher, workers and provisioner live", interval=0.5)
+    holds_for(
+        lambda: is_alive(launcher) and is_alive(case.provisioners[0]) and len(survivors(workers)) == 2,
+        5.0,
+        what="launcher, workers and provisioner live",
+        interval=0.5,
+    )
     assert "resource_set:0" in case.log_text("provisioner")
     assert case.log_text("provisioner").count("ERROR") < 20, "it is logged in a loop"
     for key in (keys.resource_set(0), keys.workers(0), keys.launchers(0)):

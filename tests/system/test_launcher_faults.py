@@ -58,8 +58,11 @@ def test_jobs_and_offspring_of_a_killed_launcher_run_again_and_are_dead(case: Li
     waiting = [case.queue().enqueue(jobs.square, n) for n in range(10)]
     kill(case.launcher())
     wait_until(lambda: not survivors(family), SEEN_BY_PROVISIONER, what="nothing of its tasks lives")
-    wait_until(lambda: all(job.get_status() is JobStatus.FINISHED for job in [*slow, *waiting]), 20,
-               what="all jobs finished after all")
+    wait_until(
+        lambda: all(job.get_status() is JobStatus.FINISHED for job in [*slow, *waiting]),
+        20,
+        what="all jobs finished after all",
+    )
     assert words(marks).count("begin") == 4  # both once more: nobody knows how far they had come
     assert words(marks).count("end") == 2
     assert StartedJobRegistry(queue=case.queue()).get_job_ids(cleanup=False) == []
@@ -87,7 +90,9 @@ def test_a_launcher_stopped_past_its_lease_is_fenced_from_what_others_took(case:
     wait_until(lambda: job.get_status() is JobStatus.FINISHED, 30, what="the job finished")
     wait_until(lambda: all(one.get_status() is JobStatus.FINISHED for one in late), what="the late jobs finished")
     wait_until(lambda: words(marks).count("end") == 2, what="its first run came to its end too")
-    wait_until(lambda: "its outcome here is dropped" in log_of(case, "worker-*.log"), what="the first outcome is dropped")
+    wait_until(
+        lambda: "its outcome here is dropped" in log_of(case, "worker-*.log"), what="the first outcome is dropped"
+    )
     assert FinishedJobRegistry(queue=case.queue()).get_job_ids().count(job.id) == 1
     assert len(job.results()) == 1
     registered = next(worker for worker in case.store.workers.registered(1, case.host) if worker.pid == other)
@@ -136,8 +141,9 @@ def test_a_release_puts_running_jobs_back_and_ends_a_stopped_launcher(case: Live
 def test_a_newer_launch_fences_the_old_launcher(case: LiveCase) -> None:
     record = case.request(nworkers=2)
     old, workers = case.launcher(), case.pids()
-    changed = case.store.sets.transition(record, State.REQUESTED, "a test launches it again", check_version=False,
-                                         expected=[State.ACTIVE], next_try_at=0)
+    changed = case.store.sets.transition(
+        record, State.REQUESTED, "a test launches it again", check_version=False, expected=[State.ACTIVE], next_try_at=0
+    )
     assert changed is not None
     wait_until(lambda: not lives(old.pid), 15, what="the old launcher ended")
     assert survivors(workers) == []
@@ -151,8 +157,11 @@ def test_a_newer_launch_fences_the_old_launcher(case: LiveCase) -> None:
 def test_a_set_whose_launcher_keeps_dying_fails_at_last(case: LiveCase) -> None:
     case.request(nworkers=1)
     for launches in range(1, 6):
-        record = wait_until(lambda n=launches: (r := case.store.sets.get(0)) and r.launches == n
-                            and r.state is State.ACTIVE and r, 15, what=f"launch {launches}")
+        record = wait_until(
+            lambda n=launches: (r := case.store.sets.get(0)) and r.launches == n and r.state is State.ACTIVE and r,
+            15,
+            what=f"launch {launches}",
+        )
         assert record.nworkers == 1
         kill(case.launcher())
     wait_until(lambda: case.state_of() is State.FAILED, 10, what="the set failed")

@@ -13,8 +13,10 @@ from gutscore_rs.store.records import State
 def test_a_requested_set_becomes_active_works_and_is_released(case: LiveCase) -> None:
     case.request(nworkers=3)
     assert case.state_of() is State.ACTIVE
-    done = {job.return_value() for job in case.tasks.as_completed(
-        [case.queue().enqueue(jobs.square, n) for n in range(50)], timeout=30)}
+    done = {
+        job.return_value()
+        for job in case.tasks.as_completed([case.queue().enqueue(jobs.square, n) for n in range(50)], timeout=30)
+    }
     assert done == {n * n for n in range(50)}
     pids = [*case.pids(), case.launcher().pid]
     case.operations.release(0, timeout=20)

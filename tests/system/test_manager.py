@@ -27,8 +27,13 @@ from gutscore_rs.case import Case
 
 
 def config(name: str = "test", **keys: Any) -> dict[str, Any]:
-    return {"case": {"name": name}, "resource": {"nwgroups": 2, "config": {
-        "nworkers": 2, "runtime": 120, "drain_timeout": 1, "path": [str(SUPPORT)]} | keys}}
+    return {
+        "case": {"name": name},
+        "resource": {
+            "nwgroups": 2,
+            "config": {"nworkers": 2, "runtime": 120, "drain_timeout": 1, "path": [str(SUPPORT)]} | keys,
+        },
+    }
 
 
 def open_case(live: LiveCase) -> Case:
@@ -99,7 +104,9 @@ def test_two_cases_on_one_redis_never_see_each_other(server: Server, tmp_path: P
     try:
         for live in cases:
             live.start_provisioner()
-        first, second = (ResourceManager(config(live.name), case=open_case(live), settings=live.settings) for live in cases)
+        first, second = (
+            ResourceManager(config(live.name), case=open_case(live), settings=live.settings) for live in cases
+        )
         with first, second:
             first.request()
             first.wait_for_workers(30, progress=False)
@@ -108,7 +115,8 @@ def test_two_cases_on_one_redis_never_see_each_other(server: Server, tmp_path: P
             second.wait_for_workers(30, progress=False)
             job = second.enqueue(jobs.pid)
             assert next(iter(second.as_completed([job], timeout=20))).return_value() in {
-                row["pid"] for row in second.workers()}
+                row["pid"] for row in second.workers()
+            }
             first.release()
             assert (first.count(), second.count()) == (0, 4)
     finally:
@@ -116,7 +124,9 @@ def test_two_cases_on_one_redis_never_see_each_other(server: Server, tmp_path: P
             live.close()
 
 
-def test_workers_that_do_not_come_are_reported_with_what_each_set_does(manager: ResourceManager, case: LiveCase) -> None:
+def test_workers_that_do_not_come_are_reported_with_what_each_set_does(
+    manager: ResourceManager, case: LiveCase
+) -> None:
     os.kill(case.provisioners[0].pid, signal.SIGSTOP)
     try:
         manager.request()

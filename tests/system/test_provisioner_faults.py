@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rq.job import JobStatus
+from rq.job import Job, JobStatus
 from support import jobs
 from support.cases import LiveCase
 from support.processes import survivors
@@ -17,6 +17,7 @@ from support.waiting import holds_for, wait_until
 
 from gutscore_rs.errors import NoProvisionerError
 from gutscore_rs.identity import ProcessIdentity, identify, process_stat
+from gutscore_rs.operations.doorbell import MsgpackSerializer
 from gutscore_rs.processes import marked_processes
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import State
@@ -24,8 +25,11 @@ from gutscore_rs.store.records import State
 
 def launchers_of(case: LiveCase) -> list[int]:
     """Pids of all launcher processes of the case that run now, whatever Redis says; workers are their children."""
-    pids = [pid for pid in marked_processes(f"{case.folder.root}:", prefix=True)
-            if b"workergroup" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    pids = [
+        pid
+        for pid in marked_processes(f"{case.folder.root}:", prefix=True)
+        if b"workergroup" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     return [pid for pid in pids if parent_of(pid) not in pids]
 
 
@@ -39,7 +43,7 @@ def dead_process(host: str) -> ProcessIdentity:
 
 def parent_of(pid: int) -> int:
     text = Path(f"/proc/{pid}/stat").read_text()
-    return int(text[text.rindex(")") + 2:].split()[1])
+    return int(text[text.rindex(")") + 2 :].split()[1])
 
 
 def test_workers_outlive_their_provisioner_and_a_new_one_takes_over(case: LiveCase) -> None:
@@ -52,8 +56,11 @@ def test_workers_outlive_their_provisioner_and_a_new_one_takes_over(case: LiveCa
     case.start_provisioner()
     holds_for(lambda: case.pids() == workers, 1.0, what="the new provisioner leaves them alone")
     os.kill(launcher.pid, signal.SIGKILL)
-    wait_until(lambda: (now := case.pids()) and len(now) == 2 and not set(now) & set(workers), 10,
-               what="the new provisioner sees the launcher's death")
+    wait_until(
+        lambda: (now := case.pids()) and len(now) == 2 and not set(now) & set(workers),
+        10,
+        what="the new provisioner sees the launcher's death",
+    )
     case.operations.release(0, timeout=20)
     assert case.state_of() is State.RELEASED
 
@@ -62,8 +69,12 @@ def test_workers_outlive_their_provisioner_and_a_new_one_takes_over(case: LiveCa
 def test_a_provisioner_killed_in_the_middle_of_a_request_leaves_no_double(case: LiveCase, state: State) -> None:
     case.request(nworkers=2, wait=False)
     order = list(State)
-    wait_until(lambda: order.index(case.state_of() or State.DESCRIBED) >= order.index(state), 10, what=str(state),
-               interval=0.0005)
+    wait_until(
+        lambda: order.index(case.state_of() or State.DESCRIBED) >= order.index(state),
+        10,
+        what=str(state),
+        interval=0.0005,
+    )
     case.kill_provisioners()
     case.start_provisioner()
     case.wait_active(0, 2, timeout=20)
@@ -79,7 +90,9 @@ def test_an_operation_killed_between_its_intent_and_the_start_is_taken_up_again(
     assert record is not None
     # What an operation leaves behind that is killed here: its intent, and the lock of the set.
     case.store.provisioners.lock(0, lock_owner(dead_process(case.host)), 30.0)
-    case.store.sets.transition(record, State.SUBMITTING, "killed right after this", token="0123456789abcdef", launches=1)
+    case.store.sets.transition(
+        record, State.SUBMITTING, "killed right after this", token="0123456789abcdef", launches=1
+    )
     os.kill(provisioner.pid, signal.SIGCONT)
     case.wait_active(0, 1, timeout=15)
     assert len(launchers_of(case)) == 1
@@ -126,3 +139,15 @@ def test_a_release_may_overtake_its_request(case: LiveCase) -> None:
     os.kill(provisioner.pid, signal.SIGCONT)
     wait_until(lambda: case.state_of() is State.RELEASED, 10, what="the set is released")
     holds_for(lambda: launchers_of(case) == [] and case.state_of() is State.RELEASED, 1.0, what="nothing was started")
+
+
+def test_reconcile_is_an_operation_that_a_provisioner_carries_out_at_once(case: LiveCase) -> None:
+    case.request(nworkers=1)
+    assert case.operations.reconcile(0)
+    record = case.store.sets.get(0)
+    assert record is not None
+    job_id = f"op-{case.name}-0-{record.generation}-{record.version}-reconcile"
+    operation = Job(job_id, connection=case.store.client, serializer=MsgpackSerializer)
+    result = wait_until(operation.latest_result, 10, what="the operation has a result")
+    assert result.return_value == "reconciled: the set is active"
+    assert not case.operations.reconcile(99)

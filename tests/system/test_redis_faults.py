@@ -26,14 +26,17 @@ def words(file: Path) -> list[str]:
 
 
 def departures(case: LiveCase) -> list[Departure]:
-    return [Departure(worker.member, worker.host, worker.pid, "given up by hand")
-            for worker in case.store.workers.registered(0, case.host)]
+    return [
+        Departure(worker.member, worker.host, worker.pid, "given up by hand")
+        for worker in case.store.workers.registered(0, case.host)
+    ]
 
 
 def all_finished(case: LiveCase, done: list[Job]) -> None:
     """Every job ended well, once, and no trace of its execution is left."""
-    wait_until(lambda: all(job.get_status() is JobStatus.FINISHED for job in done), 40, what="all jobs finished",
-               interval=0.2)
+    wait_until(
+        lambda: all(job.get_status() is JobStatus.FINISHED for job in done), 40, what="all jobs finished", interval=0.2
+    )
     queue = case.queue()
     assert sorted(FinishedJobRegistry(queue=queue).get_job_ids()) == sorted(job.id for job in done)
     assert FailedJobRegistry(queue=queue).get_job_ids() == []
@@ -91,7 +94,11 @@ def test_a_server_that_comes_back_empty_is_told_everything_again(case: LiveCase)
     restored = case.store.sets.get(0)
     assert restored is not None
     assert (restored.state, restored.generation, restored.deadline, restored.spec) == (
-        State.ACTIVE, record.generation, record.deadline, record.spec)
+        State.ACTIVE,
+        record.generation,
+        record.deadline,
+        record.spec,
+    )
     assert case.store.sets.ids() == [0]
     assert restored.started_at
     names = {key.decode().removeprefix("rq:worker:") for key in case.store.client.smembers("rq:workers")}

@@ -34,8 +34,17 @@ def release_of(live: LiveCase, job_id: str, **changes: Any) -> Operation:
     """An operation on set 0 that would be carried out if nothing were wrong with it."""
     record, now = live.store.sets.get(0), live.store.time()
     assert record is not None
-    operation = Operation(kind="release", case=live.name, queue=queue_of(live).name, job_id=job_id, wgroup_id=0,
-                          generation=record.generation, version=record.version, issued=now, expires=now + 60)
+    operation = Operation(
+        kind="release",
+        case=live.name,
+        queue=queue_of(live).name,
+        job_id=job_id,
+        wgroup_id=0,
+        generation=record.generation,
+        version=record.version,
+        issued=now,
+        expires=now + 60,
+    )
     return replace(operation, **changes)
 
 
@@ -71,13 +80,14 @@ def test_envelopes_that_are_not_ours_to_carry_out_are_refused_one_and_all(case: 
         "unsigned": (lambda j: (s := seal(release_of(case, j), good))[:19] + bytes(32) + s[51:], "not signed with"),
         "changed": (lambda j: seal(release_of(case, j), good)[:-1] + b"\x00", "not signed with the key"),
         "wrong-key": (lambda j: seal(release_of(case, j), replace(stranger, key_id=good.key_id)), "not signed with"),
-        "other-case": (lambda j: seal(release_of(case, j, case="other"), replace(other_case, signing_key=key)),
-                       "signed for case 'other'"),
+        "other-case": (
+            lambda j: seal(release_of(case, j, case="other"), replace(other_case, signing_key=key, key_id=good.key_id)),
+            "signed for case 'other'",
+        ),
         "other-queue": (lambda j: seal(release_of(case, j, queue="test:ops:elsewhere"), good), "signed for queue"),
         "other-job": (lambda _: seal(release_of(case, "another-job"), good), "signed for job 'another-job'"),
         "expired": (lambda j: seal(release_of(case, j, expires=case.store.time() - 5), good), "expired 5 s ago"),
         "unknown": (lambda j: seal(release_of(case, j, kind="os.system"), good), "unknown operation 'os.system'"),
-        "reconcile": (lambda j: seal(release_of(case, j, kind="reconcile"), good), "is not carried out"),
     }
     for job_id, (make, why) in forgeries.items():
         assert why in refused(case, send(case, make(job_id), job_id)), job_id
@@ -95,8 +105,9 @@ def test_a_nonce_works_for_one_job_only(case: LiveCase) -> None:
     assert "was seen before under another job id" in refused(case, replayed)
 
 
-def test_pickles_and_callbacks_of_forged_jobs_are_never_run(case: LiveCase, tmp_path: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickles_and_callbacks_of_forged_jobs_are_never_run(
+    case: LiveCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Even a provisioner that could import them does not.
     monkeypatch.setenv("PYTHONPATH", f"{Path(jobs.__file__).parent.parent}:{os.environ.get('PYTHONPATH', '')}")
     proof = tmp_path / "proof"
@@ -105,8 +116,13 @@ def test_pickles_and_callbacks_of_forged_jobs_are_never_run(case: LiveCase, tmp_
     case.provisioners.clear()
     case.start_provisioner()
     pickled = Queue(queue_of(case).name, connection=case.store.client)
-    plain = pickled.enqueue(os.system, f"touch {proof}", on_failure=Callback(jobs.leave_proof),
-                            on_success=Callback(jobs.leave_proof), retry=None)
+    plain = pickled.enqueue(
+        os.system,
+        f"touch {proof}",
+        on_failure=Callback(jobs.leave_proof),
+        on_success=Callback(jobs.leave_proof),
+        retry=None,
+    )
     assert "is no operation of gutscore_rs" in refused(case, plain)
     meta = pickled.enqueue_call(CARRY_OUT, args=(b"x",), meta={"trap": Trap(str(proof))}, job_id="meta")
     assert "is no operation" in refused(case, meta)
@@ -162,7 +178,9 @@ def test_a_queue_of_another_type_is_logged_now_and_then_and_harms_nothing_else(c
     wait_until(lambda: case.state_of() is State.REQUESTED, 10, what="the periodic work goes on")
     began = case.log_text("provisioner").count("WRONGTYPE")
     assert began
-    holds_for(lambda: case.log_text("provisioner").count("WRONGTYPE") < began + 12, 2.0, what="it is not logged in a loop")
+    holds_for(
+        lambda: case.log_text("provisioner").count("WRONGTYPE") < began + 12, 2.0, what="it is not logged in a loop"
+    )
     client.delete(key)
     case.wait_active(0, 1)
     still_serves(case)

@@ -34,15 +34,23 @@ from gutscore_rs_workers.rq_bridge import JobBooks, move_due_jobs
 KEYS = RqKeys()
 
 RELIED_ON: list[tuple[Any, str, tuple[str, ...]]] = [
-    (Job, "restore", ("raw_data",)), (Job, "perform", ()), (Job, "get_result_ttl", ("default_ttl",)), (Job, "fetch", ("id",)),
+    (Job, "restore", ("raw_data",)),
+    (Job, "perform", ()),
+    (Job, "get_result_ttl", ("default_ttl",)),
+    (Job, "fetch", ("id",)),
     (Execution, "__init__", ("id", "job_id", "connection", "worker_name")),
     (BaseWorker, "_finalize_success", ("job", "queue", "execution", "return_value")),
     (BaseWorker, "_finalize_failure", ("job", "queue", "execution", "exc_info")),
     (BaseWorker, "handle_job_failure", ("job", "queue")),
-    (SimpleWorker, "__init__", ("queues", "name", "connection", "serializer", "prepare_for_work", "log_job_description")),
+    (
+        SimpleWorker,
+        "__init__",
+        ("queues", "name", "connection", "serializer", "prepare_for_work", "log_job_description"),
+    ),
     (UnixSignalDeathPenalty, "__init__", ("timeout", "exception")),
     (ScheduledJobRegistry, "__init__", ("name", "connection", "serializer")),
-    (RQScheduler, "__init__", ("queues", "connection", "serializer")), (RQScheduler, "enqueue_scheduled_jobs", ()),
+    (RQScheduler, "__init__", ("queues", "connection", "serializer")),
+    (RQScheduler, "enqueue_scheduled_jobs", ()),
 ]
 
 
@@ -50,7 +58,9 @@ def moved(what: str) -> str:
     return f"rq {rq.VERSION if hasattr(rq, 'VERSION') else rq.__version__}: {what} moved; see gutscore_rs_workers/rq_bridge.py"
 
 
-@pytest.mark.parametrize(("owner", "name", "wanted"), RELIED_ON, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(
+    ("owner", "name", "wanted"), RELIED_ON, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_what_we_call_of_rq_takes_what_we_give(owner: Any, name: str, wanted: tuple[str, ...]) -> None:
     function = getattr(owner, name, None)
     assert callable(function), moved(f"{owner.__name__}.{name}")
@@ -69,13 +79,24 @@ def test_every_internal_that_the_bridge_names_is_checked_here() -> None:
 
 def test_properties_and_attributes_that_we_read_are_there(store: Store) -> None:
     job = Queue("q", connection=store.client).enqueue(tasks.square, 2, retry=Retry(max=1))
-    for name in ("timeout", "should_retry", "retries_left", "_status", "started_at", "ended_at", "worker_name", "serializer"):
+    for name in (
+        "timeout",
+        "should_retry",
+        "retries_left",
+        "_status",
+        "started_at",
+        "ended_at",
+        "worker_name",
+        "serializer",
+    ):
         assert hasattr(job, name), moved(f"Job.{name}")
     assert job.should_retry is True
     assert hasattr(RQScheduler(["q"], connection=store.client), "_scheduled_job_registries") or hasattr(
-        RQScheduler, "enqueue_scheduled_jobs"), moved("RQScheduler._scheduled_job_registries")
+        RQScheduler, "enqueue_scheduled_jobs"
+    ), moved("RQScheduler._scheduled_job_registries")
     assert list(inspect.signature(execute_failure_callback).parameters)[:2] == ["job", "death_penalty_class"], moved(
-        "execute_failure_callback")
+        "execute_failure_callback"
+    )
 
 
 def test_constants_that_we_copied_are_rqs() -> None:
@@ -97,21 +118,49 @@ def test_keys_are_rqs(store: Store) -> None:
     worker = Worker([queue], name="w", connection=store.client)
     execution = Execution("e", job.id, store.client)
     assert {
-        KEYS.queue("q"): queue.key, KEYS.job(job.id): job.key, KEYS.worker("w"): worker.key, KEYS.workers: Worker.redis_workers_keys,
-        KEYS.started("q"): StartedJobRegistry("q", store.client).key, KEYS.failed("q"): FailedJobRegistry("q", store.client).key,
-        KEYS.finished("q"): FinishedJobRegistry("q", store.client).key, KEYS.results(job.id): Result.get_key(job.id),
-        KEYS.suspended: WORKERS_SUSPENDED, KEYS.queues: Queue.redis_queues_keys, f"rq:execution:{job.id}:e": execution.key,
+        KEYS.queue("q"): queue.key,
+        KEYS.job(job.id): job.key,
+        KEYS.worker("w"): worker.key,
+        KEYS.workers: Worker.redis_workers_keys,
+        KEYS.started("q"): StartedJobRegistry("q", store.client).key,
+        KEYS.failed("q"): FailedJobRegistry("q", store.client).key,
+        KEYS.finished("q"): FinishedJobRegistry("q", store.client).key,
+        KEYS.results(job.id): Result.get_key(job.id),
+        KEYS.suspended: WORKERS_SUSPENDED,
+        KEYS.queues: Queue.redis_queues_keys,
+        f"rq:execution:{job.id}:e": execution.key,
         KEYS.queue_workers("q"): "rq:workers:q",
-    } == {key: key for key in (
-        queue.key, job.key, worker.key, Worker.redis_workers_keys, "rq:wip:q", "rq:failed:q", "rq:finished:q",
-        f"rq:results:{job.id}", "rq:suspended", Queue.redis_queues_keys, f"rq:execution:{job.id}:e", "rq:workers:q")}, moved("a key")
+    } == {
+        key: key
+        for key in (
+            queue.key,
+            job.key,
+            worker.key,
+            Worker.redis_workers_keys,
+            "rq:wip:q",
+            "rq:failed:q",
+            "rq:finished:q",
+            f"rq:results:{job.id}",
+            "rq:suspended",
+            Queue.redis_queues_keys,
+            f"rq:execution:{job.id}:e",
+            "rq:workers:q",
+        )
+    }, moved("a key")
 
 
 def test_a_worker_of_ours_is_read_by_rq(store: Store) -> None:
     queue = Queue(f"{store.case}:tasks", connection=store.client)
     queue.enqueue(tasks.square, 3)
-    fields = {"birth": rq_time(), "pid": 77, "hostname": "node-1", "ip_address": "unknown", "version": "gutscore_rs",
-              "python_version": "3", "state": "idle"}
+    fields = {
+        "birth": rq_time(),
+        "pid": 77,
+        "hostname": "node-1",
+        "ip_address": "unknown",
+        "version": "gutscore_rs",
+        "python_version": "3",
+        "state": "idle",
+    }
     store.jobs.register_workers({"case.0.1.0.abc": fields}, [queue.name])
     claim = store.jobs.claim([queue.name], "case.0.1.0.abc")
     assert claim is not None
@@ -126,9 +175,13 @@ def test_a_worker_of_ours_is_read_by_rq(store: Store) -> None:
 def test_rq_info_shows_workers_and_queues(store: Store) -> None:
     queue = Queue(f"{store.case}:tasks", connection=store.client)
     queue.enqueue(tasks.square, 3)
-    store.jobs.register_workers({"our-worker": {"birth": rq_time(), "pid": 77, "hostname": "node-1", "state": "idle"}}, [queue.name])
+    store.jobs.register_workers(
+        {"our-worker": {"birth": rq_time(), "pid": 77, "hostname": "node-1", "state": "idle"}}, [queue.name]
+    )
     url = f"unix://{store.client.connection_pool.connection_kwargs['path']}"
-    done = subprocess.run([sys.executable, "-m", "rq.cli", "info", "--url", url, "--raw"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "info", "--url", url, "--raw"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "our-worker" in done.stdout
     assert f"{queue.name} 1" in done.stdout

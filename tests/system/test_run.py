@@ -17,7 +17,7 @@ from support.waiting import wait_until
 from gutscore_rs.processes import kill_marked, marked_processes
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "double_well" / "case.toml"
-DRIVER = '''
+DRIVER = """
 import time
 from support import jobs
 
@@ -34,7 +34,7 @@ def main(manager, options, output):
         time.sleep(120)
     done = list(manager.as_completed([manager.enqueue(jobs.square, n) for n in range(20)], timeout=30))
     return {"sum": sum(job.return_value() for job in done), "active": manager.count(), "path": output}
-'''
+"""
 CASE = """
 [case]
 name = "run_test"
@@ -64,19 +64,29 @@ class Run:
 
     @property
     def env(self) -> dict[str, str]:
-        return dict(os.environ) | {"GUTSCORE_RS_STATE_DIR": str(self.state), "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
-                                   "PYTHONPATH": str(Path(__file__).parents[1])}
+        return dict(os.environ) | {
+            "GUTSCORE_RS_STATE_DIR": str(self.state),
+            "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
 
     def start(self, what: str = "work", *arguments: str) -> subprocess.Popen[str]:
         case = self.folder / "case.toml"
         case.write_text(CASE.format(what=what, tests=Path(__file__).parents[1]))
         command = [sys.executable, "-m", "gutscore_rs", "run", str(case), "--output", str(self.output), *arguments]
-        return subprocess.Popen(command, env=self.env, cwd=self.folder, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            env=self.env,
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def left_behind(self) -> list[object]:
         """Processes, and files of the case; the host's name and the file of CPU allocations belong to the host."""
-        processes: list[object] = [pid for pid in marked_processes(f"{self.state}/cases/", prefix=True)]
+        processes: list[object] = [*marked_processes(f"{self.state}/cases/", prefix=True)]
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 line = (entry / "cmdline").read_text().replace("\0", " ")
@@ -112,9 +122,15 @@ def test_a_run_ends_with_a_summary_and_leaves_nothing(run: Run) -> None:
 
 
 def test_the_double_well_runs_on_real_workers_to_the_same_estimate_as_ever(run: Run) -> None:
-    process = subprocess.run([sys.executable, "-m", "gutscore_rs", "run", str(EXAMPLE), "--output", str(run.output),
-                              "--json"], env=run.env, cwd=run.folder, text=True, capture_output=True, timeout=100,
-                             check=False)
+    process = subprocess.run(
+        [sys.executable, "-m", "gutscore_rs", "run", str(EXAMPLE), "--output", str(run.output), "--json"],
+        env=run.env,
+        cwd=run.folder,
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     summary = json.loads(process.stdout)
     driver = summary["driver"]
@@ -178,23 +194,39 @@ def test_a_killed_run_is_cleaned_up_by_its_provisioner_after_a_minute(run: Run) 
     process.kill()
     process.communicate()
     # Workers of sets with daemonize = false end with their requester, at once.
-    wait_until(lambda: not marked_processes(f"{run.state}/cases/run_test:", prefix=True), 20,
-               what="the workers ended with their requester")
-    wait_until(lambda: not [entry for entry in run.left_behind() if isinstance(entry, str)], 90, interval=0.5,
-               what="provisioner and server ended too")
+    wait_until(
+        lambda: not marked_processes(f"{run.state}/cases/run_test:", prefix=True),
+        20,
+        what="the workers ended with their requester",
+    )
+    wait_until(
+        lambda: not [entry for entry in run.left_behind() if isinstance(entry, str)],
+        90,
+        interval=0.5,
+        what="provisioner and server ended too",
+    )
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ('function = "no_such_module:main"', "cannot be imported"),
-    ('function = "own_driver:nothing"', "has no 'nothing'"),
-    ('function = "own_driver:DRIVER"', "has no 'DRIVER'"),
-    ('function = "own_driver"', "driver.function"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('function = "no_such_module:main"', "cannot be imported"),
+        ('function = "own_driver:nothing"', "has no 'nothing'"),
+        ('function = "own_driver:DRIVER"', "has no 'DRIVER'"),
+        ('function = "own_driver"', "driver.function"),
+    ],
+)
 def test_a_wrong_driver_is_refused_before_anything_starts(run: Run, change: str, message: str) -> None:
     case = run.folder / "case.toml"
     case.write_text(CASE.format(what="work", tests=".").replace('function = "own_driver:main"', change))
-    process = subprocess.run([sys.executable, "-m", "gutscore_rs", "run", str(case)], env=run.env, text=True,
-                             capture_output=True, timeout=30, check=False)
+    process = subprocess.run(
+        [sys.executable, "-m", "gutscore_rs", "run", str(case)],
+        env=run.env,
+        text=True,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
     assert process.returncode in (1, 65)
     assert message in process.stderr
     assert "Traceback" not in process.stderr
@@ -203,9 +235,16 @@ def test_a_wrong_driver_is_refused_before_anything_starts(run: Run, change: str,
 
 def test_more_workers_than_can_come_in_time_are_named_and_everything_is_released(run: Run) -> None:
     (run.folder / "case.toml").write_text(
-        CASE.format(what="work", tests=".").replace("nworkers = 2", "nworkers = 2\ncpus_per_worker = 4096"))
-    process = subprocess.run([sys.executable, "-m", "gutscore_rs", "run", str(run.folder / "case.toml"), "--output",
-                              str(run.output)], env=run.env, text=True, capture_output=True, timeout=60, check=False)
+        CASE.format(what="work", tests=".").replace("nworkers = 2", "nworkers = 2\ncpus_per_worker = 4096")
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "gutscore_rs", "run", str(run.folder / "case.toml"), "--output", str(run.output)],
+        env=run.env,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert process.returncode == 1
     assert "needs 8192 CPUs" in process.stderr
     assert run.left_behind() == []

@@ -49,8 +49,7 @@ def test_a_killed_idle_worker_leaves_the_count_at_once_and_is_replaced(case: Liv
     assert case.state_of() is State.ACTIVE
 
 
-def test_a_job_whose_worker_is_killed_fails_at_once_with_worker_pid_and_signal(
-        case: LiveCase, tmp_path: Path) -> None:
+def test_a_job_whose_worker_is_killed_fails_at_once_with_worker_pid_and_signal(case: LiveCase, tmp_path: Path) -> None:
     case.request(nworkers=1)
     job = case.queue().enqueue(jobs.sleep, 60, str(tmp_path / "marks"))
     victim = begun(tmp_path / "marks")
@@ -60,8 +59,8 @@ def test_a_job_whose_worker_is_killed_fails_at_once_with_worker_pid_and_signal(
     assert f"pid {victim}" in failure_of(job)
     assert "SIGKILL" in failure_of(job)
     case.wait_active(0, 1)
-    assert case.queue().enqueue(jobs.square, 3, job_id="next") and wait_until(
-        lambda: Job.fetch("next", case.store.client).return_value() == 9, what="the replacement works")
+    following = case.queue().enqueue(jobs.square, 3)
+    wait_until(lambda: following.return_value() == 9, what="the replacement works")
 
 
 def test_a_job_with_retries_runs_again_elsewhere_when_its_worker_is_killed(case: LiveCase, tmp_path: Path) -> None:
@@ -112,8 +111,9 @@ def test_jobs_that_rq_cannot_read_fail_and_harm_no_worker(case: LiveCase) -> Non
     unreadable = case.queue().enqueue(jobs.square, 2, job_id="unreadable", at_front=True)
     broken = {"data": b"\x80\x04garbage", "meta": b"garbage"}
     for number in range(8):
-        job = Job.create(jobs.square, (number,), id=f"broken-{number}", connection=case.store.client,
-                         origin=case.queue().name)
+        job = Job.create(
+            jobs.square, (number,), id=f"broken-{number}", connection=case.store.client, origin=case.queue().name
+        )
         job.save()
         # Some cannot even be told how long they may run.
         broken |= {"timeout": b"soon"} if number % 2 else {}

@@ -30,7 +30,10 @@ def rewrite(file: Path, **changes: Any) -> None:
 
 
 def test_an_access_survives_its_file(tmp_path: Path) -> None:
-    for access in (Access.new("a", url="rediss://h:1/2", username="u", password=SECRET), Access.new("b", socket="/run/s")):
+    for access in (
+        Access.new("a", url="rediss://h:1/2", username="u", password=SECRET),
+        Access.new("b", socket="/run/s"),
+    ):
         path = tmp_path / access.case
         write_access(path, access)
         assert read_access(path) == access
@@ -44,10 +47,15 @@ def test_each_access_has_a_key_of_its_own() -> None:
     assert one.key_id != two.key_id
 
 
-@pytest.mark.parametrize("url", [
-    "redis://user:s3cret%2Fp%40ss@host:6379/0", "unix://user:s3cret%2Fp%40ss@/run/s.sock",
-    "redis://host:6379/0?password=s3cret%2Fp%40ss&username=user", "rediss://user@host/0?password=s3cret%2Fp%40ss&x=1",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:s3cret%2Fp%40ss@host:6379/0",
+        "unix://user:s3cret%2Fp%40ss@/run/s.sock",
+        "redis://host:6379/0?password=s3cret%2Fp%40ss&username=user",
+        "rediss://user@host/0?password=s3cret%2Fp%40ss&x=1",
+    ],
+)
 def test_a_password_is_taken_out_of_the_url_and_shown_nowhere(url: str) -> None:
     access = Access.new("case", url=url)
     assert (access.username, access.password) == ("user", SECRET)
@@ -57,10 +65,16 @@ def test_a_password_is_taken_out_of_the_url_and_shown_nowhere(url: str) -> None:
     assert repr(access.signing_key) not in repr(access)
 
 
-@pytest.mark.parametrize(("url", "kept"), [
-    ("redis://:pw@host:6379/3", "redis://host:6379/3"), ("redis://h", "redis://h"), ("redis://[::1]:7/0", "redis://[::1]:7/0"),
-    ("redis://h/0?protocol=3&password=pw", "redis://h/0?protocol=3"), ("unix:///run/s?db=2", "unix:///run/s?db=2"),
-])
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("redis://:pw@host:6379/3", "redis://host:6379/3"),
+        ("redis://h", "redis://h"),
+        ("redis://[::1]:7/0", "redis://[::1]:7/0"),
+        ("redis://h/0?protocol=3&password=pw", "redis://h/0?protocol=3"),
+        ("unix:///run/s?db=2", "unix:///run/s?db=2"),
+    ],
+)
 def test_the_rest_of_the_url_is_kept(url: str, kept: str) -> None:
     access = Access.new("case", url=url)
     assert access.url == kept
@@ -71,7 +85,9 @@ def test_an_explicit_password_wins() -> None:
     assert Access.new("case", url="redis://u:old@h", password="new").password == "new"
 
 
-@pytest.mark.parametrize("url", ["http://h", "h:6379", "", "redis://", "redis://h:port", "redis://h:99999", "redis://[::1"])
+@pytest.mark.parametrize(
+    "url", ["http://h", "h:6379", "", "redis://", "redis://h:port", "redis://h:99999", "redis://[::1"]
+)
 def test_what_is_no_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="redis://"):
         Access.new("case", url=url)
@@ -127,9 +143,14 @@ def test_a_file_that_was_cut_anywhere_is_refused(file: Path) -> None:
             read_access(file)
 
 
-@given(st.binary(max_size=200) | st.just(b"[" * 60_000) | st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-).map(lambda value: json.dumps(value).encode()))
+@given(
+    st.binary(max_size=200)
+    | st.just(b"[" * 60_000)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ).map(lambda value: json.dumps(value).encode())
+)
 def test_garbage_is_refused(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "access.json"
     path.write_bytes(garbage)
@@ -138,11 +159,24 @@ def test_garbage_is_refused(tmp_path: Path, garbage: bytes) -> None:
         read_access(path)
 
 
-@pytest.mark.parametrize("change", [
-    {"signing_key": ""}, {"signing_key": "00" * 31}, {"signing_key": "zz" * 32}, {"signing_key": 5}, {"key_id": "short"},
-    {"key_id": "é" * 16}, {"key_id": None}, {"case": 3}, {"case": "../other"}, {"url": None}, {"socket": "/s"},
-    {"password": 7}, {"username": ["u"]},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signing_key": ""},
+        {"signing_key": "00" * 31},
+        {"signing_key": "zz" * 32},
+        {"signing_key": 5},
+        {"key_id": "short"},
+        {"key_id": "é" * 16},
+        {"key_id": None},
+        {"case": 3},
+        {"case": "../other"},
+        {"url": None},
+        {"socket": "/s"},
+        {"password": 7},
+        {"username": ["u"]},
+    ],
+)
 def test_a_field_that_cannot_be_ours_is_refused(file: Path, change: dict[str, Any]) -> None:
     rewrite(file, **change)
     with pytest.raises(AccessError, match="garbled"):

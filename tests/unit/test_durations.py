@@ -96,9 +96,7 @@ def test_numbers_that_are_no_length_of_time_are_refused(value):
         parse_runtime(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["UNLIMITED", "unlimited", "Infinite", "INFINITE", "-1", "0", "0:00", "0-0"]
-)
+@pytest.mark.parametrize("value", ["UNLIMITED", "unlimited", "Infinite", "INFINITE", "-1", "0", "0:00", "0-0"])
 def test_no_limit_is_read_but_is_no_runtime(value):
     assert parse_slurm_time(value) is None
     with pytest.raises(DurationError, match="must end"):
@@ -127,9 +125,7 @@ def test_formatting_never_shortens_and_adds_less_than_a_second(value):
 
 @given(seconds, seconds)
 def test_longer_stays_longer(first, second):
-    assert (first < second) == (
-        parse_runtime(format_slurm_time(first)) < parse_runtime(format_slurm_time(second))
-    )
+    assert (first < second) == (parse_runtime(format_slurm_time(first)) < parse_runtime(format_slurm_time(second)))
 
 
 @given(st.integers(0, 10_000), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
@@ -190,7 +186,5 @@ def test_people_read_two_units(value, text):
 
 def test_durations_load_nothing_heavy():
     code = "import sys, gutscore_rs.durations; print(sorted({m.split('.')[0] for m in sys.modules} & {'pydantic', 'redis', 'rq', 'rich', 'click', 'msgpack'}))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert run.stdout.strip() == "[]"

@@ -62,8 +62,10 @@ def test_garbage_gives_an_identity_of_the_right_types_or_a_serialization_error(d
     assert made.pid > 0
 
 
-@pytest.mark.parametrize("change", [{"pid": 0}, {"pid": -1}, {"pid": True}, {"pid": 1.5}, {"host": 3}, {"boot_id": None},
-                                    {"start_ticks": "1"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"pid": 0}, {"pid": -1}, {"pid": True}, {"pid": 1.5}, {"host": 3}, {"boot_id": None}, {"start_ticks": "1"}],
+)
 def test_a_field_of_another_type_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(SerializationError):
         ProcessIdentity.from_dict(this_process("host").to_dict() | change)
@@ -118,7 +120,7 @@ def test_a_name_with_brackets_and_spaces_does_not_shift_the_fields(tmp_path: Pat
             wait_until(lambda: b"a) R" in Path(f"/proc/{process.pid}/stat").read_bytes(), what="the child is executed")
             stat = process_stat(process.pid)
             assert stat is not None
-            assert stat[0] in "SR"
+            assert stat[0] in "SRD"
             assert stat[1] == os.getsid(process.pid)
         finally:
             process.kill()
@@ -129,7 +131,9 @@ def test_the_settings_name_the_host_and_lose_what_keys_cannot_hold(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(identity, "_machine_id", lambda: "machine")
     first = this_host(HERE, tmp_path)
     monkeypatch.setattr(socket, "gethostname", lambda: "renamed.by.dhcp")
@@ -190,7 +194,9 @@ def test_processes_that_start_at_once_agree_on_the_hosts_name(tmp_path: Path) ->
     assert len(list((tmp_path / "hosts").iterdir())) == 1
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe\x00", b" a/b\n", b"[]", b"{}", b'{"name": 3}', b'{"name": "a/b"}', b'{"name": "x"}'])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\xff\xfe\x00", b" a/b\n", b"[]", b"{}", b'{"name": 3}', b'{"name": "a/b"}', b'{"name": "x"}']
+)
 def test_a_name_that_was_tampered_with_is_made_safe(tmp_path: Path, garbage: bytes) -> None:
     this_host(HERE, tmp_path)
     next((tmp_path / "hosts").iterdir()).write_bytes(garbage)

@@ -37,8 +37,13 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 KB."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    mounted = ROOT and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs", str(folder)],
-                                      capture_output=True, check=False).returncode == 0
+    mounted = (
+        ROOT
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     if not mounted:
         pytest.skip("no file system can be mounted here")
     yield folder
@@ -189,8 +194,12 @@ with locked(Path(sys.argv[1]), timeout=20):
 def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     # No fork: a child would have the lock with us.
-    with subprocess.Popen([sys.executable, "-c", WAITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)}) as waiter:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as waiter:
         assert waiter.stdout is not None
         with locked(path, timeout=1.0):
             opened = psutil.Process(waiter.pid).open_files
@@ -231,7 +240,9 @@ def test_names_that_cases_may_have(name: str) -> None:
     assert check_case_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "-x", "_x", "a\n", "a{b}", "A" * 65, "é", "a:b", 3, None])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a b", "-x", "_x", "a\n", "a{b}", "A" * 65, "é", "a:b", 3, None]
+)
 def test_names_that_cases_may_not_have(name: object) -> None:
     with pytest.raises(ConfigError, match="no name of a case"):
         check_case_name(name)  # type: ignore[arg-type]
@@ -259,7 +270,9 @@ def test_a_state_folder_lists_the_cases_that_run(tmp_path: Path) -> None:
     assert state.case_names() == ["b"]
 
 
-def test_the_current_folder_may_change_under_a_relative_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_may_change_under_a_relative_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     state = StateFolder.open(Settings(state_dir=Path("state")))
     assert state.root == tmp_path / "state"
@@ -276,15 +289,18 @@ def test_the_socket_lies_in_the_runtime_folder_under_a_name_of_its_case(tmp_path
         runtime.rmdir()
 
 
-def test_a_runtime_folder_whose_path_is_too_long_gives_way_to_the_temp_folder(tmp_path: Path,
-                                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_folder_whose_path_is_too_long_gives_way_to_the_temp_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
     folder = CaseFolder("c", tmp_path, tmp_path / ("x" * 100))
     assert folder.socket.is_relative_to("/tmp")
     assert len(os.fsencode(folder.socket)) <= paths.SOCKET_PATH_BYTES
 
 
-def test_no_place_for_a_socket_is_an_error_that_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_place_for_a_socket_is_an_error_that_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/" + "x" * 100)
     with pytest.raises(StateFolderError, match="GUTSCORE_RS_RUNTIME_DIR"):
         _ = CaseFolder("c", tmp_path, None).socket

@@ -143,8 +143,10 @@ def test_stop_kills_what_ignores_a_term(spawn) -> None:
 
 def test_stop_ends_a_stopped_process_by_term(spawn, tmp_path: Path) -> None:
     file = tmp_path / "said"
-    child = spawn(f"import signal, sys, time\ndef bye(*_):\n    open({str(file)!r}, 'w').write('bye'); sys.exit()\n"
-                  "signal.signal(signal.SIGTERM, bye); print('ready', flush=True); time.sleep(60)")
+    child = spawn(
+        f"import signal, sys, time\ndef bye(*_):\n    open({str(file)!r}, 'w').write('bye'); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, bye); print('ready', flush=True); time.sleep(60)"
+    )
     os.kill(child.pid, signal.SIGSTOP)
     wait_until(lambda: (process_stat(child.pid) or "?")[0] == "T", what="it is stopped")
     assert stop(child, grace=10.0)
@@ -182,8 +184,9 @@ def test_a_program_that_does_not_exist_is_an_oserror_and_leaves_no_process(tmp_p
 
 def test_members_of_a_session_are_found_and_others_are_not(spawn, tmp_path: Path) -> None:
     code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
-    pid = start_detached([sys.executable, "-c", code], log=tmp_path / "log", env=os.environ | {MARK: str(tmp_path)},
-                         cwd=tmp_path)
+    pid = start_detached(
+        [sys.executable, "-c", code], log=tmp_path / "log", env=os.environ | {MARK: str(tmp_path)}, cwd=tmp_path
+    )
     other = spawn()
     try:
         members = wait_until(lambda: len(found := session_members(pid)) == 2 and found, what="child and grandchild")
@@ -216,12 +219,13 @@ def test_an_empty_mark_is_nobodys(spawn, tmp_path: Path) -> None:
     assert marked_processes(f"{tmp_path}:", prefix=True) == [child.pid]
 
 
-def test_a_process_that_is_executing_its_program_is_found(spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_executing_its_program_is_found(
+    spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child = spawn(**{MARK: str(tmp_path)})
     seen, looks = processes._mark_of, iter(range(100))
     # For a moment after Popen has returned there is no environment; on a busy machine it was missed 1 time in 30.
-    monkeypatch.setattr(processes, "_mark_of",
-                        lambda pid: None if pid == child.pid and next(looks) < 20 else seen(pid))
+    monkeypatch.setattr(processes, "_mark_of", lambda pid: None if pid == child.pid and next(looks) < 20 else seen(pid))
     assert marked_processes(str(tmp_path)) == [child.pid]
 
 

@@ -51,7 +51,7 @@ def test_a_worker_killed_while_it_writes_leaves_the_old_cursor(monkeypatch: pyte
 
         @staticmethod
         def pack_into(buffer: memoryview, at: int, *_: object) -> None:
-            buffer[at:at + 20] = b"\xff" * 20
+            buffer[at : at + 20] = b"\xff" * 20
             raise KeyboardInterrupt
 
     for _ in range(2):
@@ -122,18 +122,31 @@ def test_the_lease_and_the_drain_are_shared_across_a_fork() -> None:
 # -- CPUs and GPUs ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("items", "index", "size", "expected"), [
-    ("abcd", 0, 2, "ab"), ("abcd", 1, 2, "cd"), ("abcd", 2, 2, "ab"), ("abc", 1, 2, "ca"), ("ab", 0, 5, "ab"), ("", 0, 2, ""),
-    ("abc", 0, 0, ""),
-])
+@pytest.mark.parametrize(
+    ("items", "index", "size", "expected"),
+    [
+        ("abcd", 0, 2, "ab"),
+        ("abcd", 1, 2, "cd"),
+        ("abcd", 2, 2, "ab"),
+        ("abc", 1, 2, "ca"),
+        ("ab", 0, 5, "ab"),
+        ("", 0, 2, ""),
+        ("abc", 0, 0, ""),
+    ],
+)
 def test_shares_go_round_and_never_name_an_item_twice(items: str, index: int, size: int, expected: str) -> None:
     assert share(list(items), index, size) == list(expected)
 
 
-@pytest.mark.parametrize(("environ", "expected"), [
-    ({"CUDA_VISIBLE_DEVICES": "2,3"}, ["2", "3"]), ({"CUDA_VISIBLE_DEVICES": ""}, []), ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
-    ({"ROCR_VISIBLE_DEVICES": "GPU-abc"}, ["GPU-abc"]),
-])
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, ["2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-abc"}, ["GPU-abc"]),
+    ],
+)
 def test_an_inherited_list_of_gpus_rules(environ: dict[str, str], expected: list[str]) -> None:
     assert available_gpus(environ) == expected
 
@@ -145,8 +158,13 @@ def test_libraries_start_as_many_threads_as_a_worker_has_cpus() -> None:
 
 
 def ask(folder: Path, owner: object = ME, *, cpus: int = 2, gpus: int = 0, present: int = 4, **options: bool) -> Grant:
-    return allocate(folder, owner, Wish(f"set of {owner.pid}", cpus, gpus, **options),  # type: ignore[attr-defined, arg-type]
-                    cpus=range(present), gpus=["g0", "g1"])
+    return allocate(
+        folder,
+        owner,
+        Wish(f"set of {owner.pid}", cpus, gpus, **options),  # type: ignore[attr-defined, arg-type]
+        cpus=range(present),
+        gpus=["g0", "g1"],
+    )
 
 
 @pytest.fixture
@@ -190,11 +208,21 @@ def test_the_dead_hold_nothing(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "allocations-host.json").read_text())) == 1
 
 
-@pytest.mark.parametrize("garbage", [
-    b"", b"{", b"\xff", b"5", b"[5]", b'[{"owner": 3, "label": "x", "CPUs": [], "GPUs": []}]', b'{"a": 1}', b"[" * 50_000,
-    json.dumps([{"owner": ME.to_dict() | {"pid": os.getppid()}, "label": "x", "CPUs": 5, "GPUs": []}]).encode(),
-    json.dumps([{"owner": ME.to_dict() | {"host": "h2"}, "label": ["x"], "CPUs": [["0"]], "GPUs": [1]}]).encode(),
-])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"5",
+        b"[5]",
+        b'[{"owner": 3, "label": "x", "CPUs": [], "GPUs": []}]',
+        b'{"a": 1}',
+        b"[" * 50_000,
+        json.dumps([{"owner": ME.to_dict() | {"pid": os.getppid()}, "label": "x", "CPUs": 5, "GPUs": []}]).encode(),
+        json.dumps([{"owner": ME.to_dict() | {"host": "h2"}, "label": ["x"], "CPUs": [["0"]], "GPUs": [1]}]).encode(),
+    ],
+)
 def test_a_file_of_garbage_stops_nobody(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "allocations-host.json").write_bytes(garbage)
     assert ask(tmp_path).cpus == ("0", "1")
@@ -203,12 +231,17 @@ def test_a_file_of_garbage_stops_nobody(tmp_path: Path, garbage: bytes) -> None:
 # -- the crew -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "expected"), [
-    (0, "worker 3 (pid 7) exited with code 0"), (70 << 8, "worker 3 (pid 7) exited with code 70"),
-    (signal.SIGSEGV, "worker 3 (pid 7) was killed by SIGSEGV"),
-    (signal.SIGKILL, "worker 3 (pid 7) was killed by SIGKILL; perhaps out of memory"),
-    (signal.SIGABRT | 0x80, "worker 3 (pid 7) was killed by SIGABRT"), (60, "worker 3 (pid 7) was killed by signal 60"),
-])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (0, "worker 3 (pid 7) exited with code 0"),
+        (70 << 8, "worker 3 (pid 7) exited with code 70"),
+        (signal.SIGSEGV, "worker 3 (pid 7) was killed by SIGSEGV"),
+        (signal.SIGKILL, "worker 3 (pid 7) was killed by SIGKILL; perhaps out of memory"),
+        (signal.SIGABRT | 0x80, "worker 3 (pid 7) was killed by SIGABRT"),
+        (60, "worker 3 (pid 7) was killed by signal 60"),
+    ],
+)
 def test_a_death_is_told_by_exit_code_or_signal(status: int, expected: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -221,9 +254,20 @@ def test_a_death_is_told_by_exit_code_or_signal(status: int, expected: str) -> N
 # -- a worker and a poisoned job ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("poison", [{"created_at": "never"}, {"started_at": "x", "enqueued_at": "y"}, {"data": b"\xff"},
-                                    {"timeout": "soon"}, {"status": "queued", "ttl": "x"}, {"result_ttl": "x"}])
-def test_a_job_whose_record_is_garbage_fails_and_takes_no_worker_with_it(shared_server: Server, poison: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"created_at": "never"},
+        {"started_at": "x", "enqueued_at": "y"},
+        {"data": b"\xff"},
+        {"timeout": "soon"},
+        {"status": "queued", "ttl": "x"},
+        {"result_ttl": "x"},
+    ],
+)
+def test_a_job_whose_record_is_garbage_fails_and_takes_no_worker_with_it(
+    shared_server: Server, poison: dict[str, object]
+) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, shared_server.client() as client:
         access = Access.new("poison", url=shared_server.url)
@@ -231,7 +275,7 @@ def test_a_job_whose_record_is_garbage_fails_and_takes_no_worker_with_it(shared_
         queue = Queue("poison:tasks", connection=client)
         job = queue.enqueue(tasks.square, 3)
         client.hset(job.key, mapping=poison)
-        worker = Worker(WorkerContext(access, 0, "rq-poisoned", [queue.name], theirs, SharedMemory(1)))
+        worker = Worker(WorkerContext(access, 0, "rq-poisoned", [queue.name], theirs, SharedMemory(1), 15.0))
         claim = store.jobs.claim([queue.name], "rq-poisoned")
         assert claim is not None
         worker._run_claim(claim)

@@ -101,7 +101,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("owner"), dict) or not isinstance(entry.get("label"), str):
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("owner"), dict)
+        or not isinstance(entry.get("label"), str)
+    ):
         return False
     lists = [entry.get("CPUs"), entry.get("GPUs")]
     return all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists)

@@ -14,6 +14,7 @@ from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import ResourceSetRecord
 from gutscore_rs_workers import local_backend
 from gutscore_rs_workers.local_backend import Site
+from gutscore_rs_workers.reconcile import reconcile_set
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ def admit(store: Store, site: Site, claim: Claim) -> Operation:
     now = store.time()
     operation = unseal(sealed, site.access, job_id=claim.job_id, queue=claim.queue, now=now)
     if not store.provisioners.burn(operation.nonce, claim.job_id, operation.expires - now):
-        raise OperationRefusedError(f"The operation in job {claim.job_id} was seen before under another job id; it is "
-                                    "refused.")
+        raise OperationRefusedError(
+            f"The operation in job {claim.job_id} was seen before under another job id; it is refused."
+        )
     return operation
 
 
-def carry_out(site: Site, claim: Claim, operation: Operation) -> str:
+def carry_out(site: Site, operation: Operation) -> str:
     """Do what the operation says, alone on its set.
 
     Returns:
@@ -58,6 +60,9 @@ def carry_out(site: Site, claim: Claim, operation: Operation) -> str:
     record = store.sets.get(operation.wgroup_id)
     if record is None or (record.generation, record.version) != (operation.generation, operation.version):
         return f"{operation.kind}: the set has changed since; nothing to do"
+    if operation.kind == "reconcile":
+        # No lock: it rings for what is to be done, and leaves alone what is being done.
+        return reconcile_set(site, record)
     action = ACTIONS.get((record.type, operation.kind))
     if action is None:
         raise OperationRefusedError(f"{operation.kind} of {record.type} sets is not carried out by this provisioner.")
@@ -73,7 +78,7 @@ def run_claim(site: Site, claim: Claim) -> int:
     """Admit, carry out, book: the whole life of one operation job. The exit code of its process."""
     try:
         operation = admit(site.store, site, claim)
-        outcome = carry_out(site, claim, operation)
+        outcome = carry_out(site, operation)
     except OperationRefusedError as error:
         log.error("%s", error)  # noqa: TRY400 - a refusal is no accident
         site.store.jobs.fail(claim, text=str(error), ttl=FAILURE_TTL)

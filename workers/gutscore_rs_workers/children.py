@@ -65,8 +65,14 @@ def new_nonce() -> str:
     return secrets.token_hex(4)
 
 
-def fork_process(run: Callable[[], int], *, keep: Sequence[int] = (), log_file: Path | None = None,
-                 mark: str | None = None, own_session: bool = True) -> int:
+def fork_process(
+    run: Callable[[], int],
+    *,
+    keep: Sequence[int] = (),
+    log_file: Path | None = None,
+    mark: str | None = None,
+    own_session: bool = True,
+) -> int:
     """Fork a child that runs ``run`` and exits with what it returns.
 
     Args:

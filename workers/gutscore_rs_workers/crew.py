@@ -84,12 +84,17 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         nonce = new_nonce()
         rq_name = f"{launch.access.case}.{launch.wgroup_id}.{launch.generation}.{index}.{nonce}"
-        context = WorkerContext(launch.access, index, rq_name, launch.queues, theirs, self._memory,
-                                launch.timeout_grace)
+        context = WorkerContext(
+            launch.access, index, rq_name, launch.queues, theirs, self._memory, launch.timeout_grace
+        )
         self._memory.write(index, Cursor())
         log_file = launch.logs / f"worker-{index}.log"
-        pid = fork_process(lambda: self._become_worker(context), keep=[theirs.fileno()], log_file=log_file,
-                           mark=self._worker_mark(nonce))
+        pid = fork_process(
+            lambda: self._become_worker(context),
+            keep=[theirs.fileno()],
+            log_file=log_file,
+            mark=self._worker_mark(nonce),
+        )
         theirs.close()
         ours.setblocking(False)
         identity = identify(pid, launch.node)
@@ -133,7 +138,7 @@ class Crew:
             child.woken = False
 
     def idle(self) -> list[Child]:
-        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up to itself."""
+        """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up."""
         return [child for child in self.children.values() if child.idle and child.state == "alive"]
 
     def wake(self, child: Child) -> None:
@@ -224,8 +229,9 @@ class Crew:
             cursor = self._memory.read(child.index)
             if cursor.deadline and now > cursor.deadline and not child.killed_for:
                 child.state = "hung"
-                child.killed_for = (f"worker {child.index} (pid {child.pid}) hung beyond its job's timeout and was "
-                                    "killed")
+                child.killed_for = (
+                    f"worker {child.index} (pid {child.pid}) hung beyond its job's timeout and was killed"
+                )
                 child.signal(signal.SIGKILL)
 
     def quit_idle(self) -> None:
@@ -245,7 +251,9 @@ class Crew:
                 child.signal(signal.SIGCONT)
             child.signal(signum)
 
-    def endless_jobs(self, held: Callable[[str], tuple[str, str, str] | None]) -> dict[str, tuple[str, str, str] | None]:
+    def endless_jobs(
+        self, held: Callable[[str], tuple[str, str, str] | None]
+    ) -> dict[str, tuple[str, str, str] | None]:
         """RQ name -> the endless job that the worker runs, for :meth:`Jobs.beat_workers`."""
         out = {}
         for child in self.children.values():

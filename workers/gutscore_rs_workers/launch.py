@@ -77,7 +77,7 @@ class Launch:
 
     @property
     def timeout_grace(self) -> float:
-        """Seconds beyond its job's timeout after which a worker is killed: SIGALRM cannot interrupt C code (rulings 4)."""
+        """Seconds beyond its job's timeout when a worker is killed: SIGALRM cannot interrupt C code."""
         return float(self.spec.get("timeout_grace", 15.0))
 
     @property

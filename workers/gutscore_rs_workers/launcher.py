@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 STOP_GRACE = 3.0
+# Workers that are ready wait so long for the others: one call registers them all.
+PATIENCE_FOR_ALL = 0.25
 # After Redis is gone for this long at the end, the launcher leaves all the same: its leases end by themselves.
 SIGN_OFF_PATIENCE = 15.0
 RECOVERY_SECONDS = 30.0
@@ -119,8 +121,12 @@ class Launcher:
             self._keeper.detach(State.FAILED, str(error))
             return 0
         self._crew = Crew(self._launch, self._memory, grant)
-        log.info("%s: %d workers until the deadline in %.0f s", self._launch.label, self._launch.nworkers,
-                 self._launch.deadline - time.monotonic())
+        log.info(
+            "%s: %d workers until the deadline in %.0f s",
+            self._launch.label,
+            self._launch.nworkers,
+            self._launch.deadline - time.monotonic(),
+        )
         self._crew.start_all()
         for child in self._crew.children.values():
             self._watch(child)
@@ -131,11 +137,15 @@ class Launcher:
 
     def _allocate(self) -> Grant:
         spec, launch = self._launch.spec, self._launch
-        wish = Wish(launch.label, cpus=int(spec.get("cpus_per_worker") or 0) * launch.nworkers,
-                    gpus=int(spec.get("gpus_per_worker") or 0) * launch.nworkers,
-                    oversubscribe=bool(spec.get("oversubscribe")))
-        return allocate(launch.state_root, launch.identity, wish, cpus=available_cpus(),
-                        gpus=available_gpus(os.environ))
+        wish = Wish(
+            launch.label,
+            cpus=int(spec.get("cpus_per_worker") or 0) * launch.nworkers,
+            gpus=int(spec.get("gpus_per_worker") or 0) * launch.nworkers,
+            oversubscribe=bool(spec.get("oversubscribe")),
+        )
+        return allocate(
+            launch.state_root, launch.identity, wish, cpus=available_cpus(), gpus=available_gpus(os.environ)
+        )
 
     def _install_signals(self) -> int:
         reader, writer = os.pipe()
@@ -203,8 +213,11 @@ class Launcher:
         for recovery in self._recoveries:
             self._reap_recovery(recovery)
         self._reap_adopted()
-        changed = {child.member: child.state for pid, child in self._crew.children.items()
-                   if child.registered and states.get(pid, child.state) != child.state}
+        changed = {
+            child.member: child.state
+            for pid, child in self._crew.children.items()
+            if child.registered and states.get(pid, child.state) != child.state
+        }
         if changed:
             self._keeper.note_states(changed)
 
@@ -230,16 +243,22 @@ class Launcher:
         cut = self._phase >= Phase.DRAINING and child.told_to_stop
         self._keeper.farewell(child, reason)
         if child.ready and not self._ending.fenced:
-            self._recoveries.append(Recovery(child.member, child.rq_name, death.cursor.execution, death.reason, cut))
+            running = death.cursor.execution
+            self._recoveries.append(Recovery(child.member, child.rq_name, running, death.reason, cut))
         if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
-            self._end(f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
-                      f"(`gutscore-rs logs {self._launch.access.case}`)", State.FAILED)
+            self._end(
+                f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
+                f"(`gutscore-rs logs {self._launch.access.case}`)",
+                State.FAILED,
+            )
 
     def _register_ready(self) -> None:
         fresh = [child for child in self._crew.children.values() if child.ready and not child.registered]
         # Until all are ready, wait a moment for the others: one call registers them all.
-        if fresh and (len(fresh) == len([c for c in self._crew.children.values() if not c.registered])
-                      or time.monotonic() - fresh[0].forked_at > 0.25):  # noqa: PLR2004
+        if fresh and (
+            len(fresh) == len([c for c in self._crew.children.values() if not c.registered])
+            or time.monotonic() - fresh[0].forked_at > PATIENCE_FOR_ALL
+        ):
             self._obey(self._keeper.register(fresh))
 
     def _restart(self) -> None:
@@ -293,7 +312,8 @@ class Launcher:
             self._crew.signal_all(signal.SIGTERM)
             self._phase_ends = now + STOP_GRACE
         else:
-            self._crew.signal_all(signal.SIGKILL, reason="" if self._ending.fenced else "did not stop in time and was killed")
+            reason = "" if self._ending.fenced else "did not stop in time and was killed"
+            self._crew.signal_all(signal.SIGKILL, reason=reason)
             self._phase_ends = now + STOP_GRACE
 
     def _check_time(self) -> None:
@@ -307,8 +327,13 @@ class Launcher:
     def _watch_requester(self) -> None:
         """``daemonize = false``: the set ends with the process that asked for it (rulings 25)."""
         requester = self._launch.record.requester
-        if (self._phase is not Phase.RUNNING or requester is None or self._launch.record.daemonize
-                or not is_here(requester, self._launch.node) or is_alive(requester)):
+        if (
+            self._phase is not Phase.RUNNING
+            or requester is None
+            or self._launch.record.daemonize
+            or not is_here(requester, self._launch.node)
+            or is_alive(requester)
+        ):
             return
         why = "the requester's process ended (daemonize = false)"
         try:

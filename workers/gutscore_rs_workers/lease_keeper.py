@@ -64,8 +64,13 @@ class LeaseKeeper:
         launch = self._launch
         before = time.monotonic()
         try:
-            order = self._store.workers.register(launch.wgroup_id, launch.generation, launch.node, launch.owner,
-                                                 [self._record(child) for child in children])
+            order = self._store.workers.register(
+                launch.wgroup_id,
+                launch.generation,
+                launch.node,
+                launch.owner,
+                [self._record(child) for child in children],
+            )
         except StoreError as error:
             log.warning("cannot register workers: %s", error)
             self._next_beat = min(self._next_beat, time.monotonic() + RETRY_SECONDS)
@@ -81,17 +86,29 @@ class LeaseKeeper:
     def _record(self, child: Child) -> WorkerRecord:
         launch = self._launch
         return WorkerRecord(
-            member=child.member, resource_set=launch.wgroup_id, index=child.index, host=launch.node, pid=child.pid,
-            start_ticks=child.start_ticks, boot_id=launch.identity.boot_id, started_at=child.started_at,
+            member=child.member,
+            resource_set=launch.wgroup_id,
+            index=child.index,
+            host=launch.node,
+            pid=child.pid,
+            start_ticks=child.start_ticks,
+            boot_id=launch.identity.boot_id,
+            started_at=child.started_at,
             rq_name=child.rq_name,
         )
 
     def _register_at_rq(self, children: Iterable[Child]) -> None:
         fields = {
             child.rq_name: {
-                "birth": rq_time(), "pid": child.pid, "hostname": self._launch.node, "ip_address": "unknown",
-                "version": "gutscore_rs", "python_version": platform.python_version(), "state": "idle",
-            } for child in children
+                "birth": rq_time(),
+                "pid": child.pid,
+                "hostname": self._launch.node,
+                "ip_address": "unknown",
+                "version": "gutscore_rs",
+                "python_version": platform.python_version(),
+                "state": "idle",
+            }
+            for child in children
         }
         try:
             self._store.jobs.register_workers(fields, self._launch.queues)
@@ -107,8 +124,9 @@ class LeaseKeeper:
         try:
             self._say_farewell()
             self._tell_states()
-            order, _, missing = self._store.workers.beat(launch.wgroup_id, launch.generation, launch.node,
-                                                         launch.owner, list(registered))
+            order, _, missing = self._store.workers.beat(
+                launch.wgroup_id, launch.generation, launch.node, launch.owner, list(registered)
+            )
         except StoreError as error:
             log.warning("no beat: %s", error)
             self._next_beat = time.monotonic() + RETRY_SECONDS
@@ -126,11 +144,14 @@ class LeaseKeeper:
         """Redis lost the set: bring it back, then its workers. The order that follows."""
         launch = self._launch
         # It is active again once all workers are registered; its start is known to a few milliseconds.
-        fields = dict(encode_resource_set(launch.record)) | {"state": State.STARTING.value,
-                                                             "started_at": f"{launch.server_time:.6f}"}
+        fields = dict(encode_resource_set(launch.record)) | {
+            "state": State.STARTING.value,
+            "started_at": f"{launch.server_time:.6f}",
+        }
         try:
-            outcome = self._store.sets.restore(launch.record, node=launch.node, owner=launch.owner,
-                                               identity=launch.identity, fields=fields)
+            outcome = self._store.sets.restore(
+                launch.record, node=launch.node, owner=launch.owner, identity=launch.identity, fields=fields
+            )
         except StoreError as error:
             log.warning("cannot restore the set: %s", error)
             return "unreachable"
@@ -169,9 +190,9 @@ class LeaseKeeper:
             self._states.clear()
 
     def farewell(self, child: Child, reason: str) -> None:
-        """Take a dead worker out of the count, now or as soon as Redis answers; an empty reason: it left in order.
+        """Take a dead worker out of the count, at the latest when Redis answers; no reason: it left in order.
 
-        Its record stays until :meth:`settle`: should this launcher die first, others find whose jobs to hand on.
+        Its record stays until :meth:`settle`: should this launcher die first, others find its jobs.
         """
         if child.registered:
             self._states.pop(child.member, None)
@@ -207,8 +228,14 @@ class LeaseKeeper:
         launch = self._launch
         try:
             self._say_farewell()
-            self._store.sets.detach(launch.wgroup_id, generation=launch.generation, node=launch.node,
-                                    owner=launch.owner, final=final, why=why)
+            self._store.sets.detach(
+                launch.wgroup_id,
+                generation=launch.generation,
+                node=launch.node,
+                owner=launch.owner,
+                final=final,
+                why=why,
+            )
         except StoreError as error:
             log.warning("cannot sign off: %s", error)
             return False

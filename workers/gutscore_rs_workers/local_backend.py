@@ -72,8 +72,13 @@ def start(site: Site, record: ResourceSetRecord) -> str:
         site.store.sets.transition(record, State.FAILED, why, error=why)
         return why
     token = secrets.token_hex(8)
-    taken = site.store.sets.transition(record, State.SUBMITTING, f"launch {record.launches + 1} on {site.host}",
-                                       token=token, launches=record.launches + 1)
+    taken = site.store.sets.transition(
+        record,
+        State.SUBMITTING,
+        f"launch {record.launches + 1} on {site.host}",
+        token=token,
+        launches=record.launches + 1,
+    )
     if taken is None:
         return "nothing to start: the set changed meanwhile"
     logs = site.folder.logs / f"set-{record.wgroup_id}" / f"g{record.generation}"
@@ -87,8 +92,9 @@ def start(site: Site, record: ResourceSetRecord) -> str:
 
 def _start_launcher(site: Site, record: ResourceSetRecord, logs: Path) -> int:
     spec = record.spec
-    command = workergroup_command(site.folder.access_file, wgroup_id=record.wgroup_id, generation=record.generation,
-                                  token=record.token, logs=logs)
+    command = workergroup_command(
+        site.folder.access_file, wgroup_id=record.wgroup_id, generation=record.generation, token=record.token, logs=logs
+    )
     env = environment() | thread_environment(spec.get("cpus_per_worker"))
     env |= {str(name): str(value) for name, value in (spec.get("env") or {}).items()}
     env[MARK] = case_mark(site.folder) + mark_of(record, record.token)
@@ -119,8 +125,9 @@ def _failed_start(site: Site, record: ResourceSetRecord, error: str) -> str:
         site.store.sets.transition(record, State.FAILED, error, error=error, attempts=attempts)
     else:
         next_try = site.store.time() + 2 ** (attempts - 1)
-        site.store.sets.transition(record, State.REQUESTED, error, error=error, attempts=attempts,
-                                   next_try_at=f"{next_try:.6f}")
+        site.store.sets.transition(
+            record, State.REQUESTED, error, error=error, attempts=attempts, next_try_at=f"{next_try:.6f}"
+        )
     return error
 
 
@@ -153,8 +160,11 @@ def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], obje
 
 
 def _launchers_here(site: Site, record: ResourceSetRecord) -> list[LauncherRecord]:
-    return [launcher for launcher in site.store.sets.launchers(record.wgroup_id)
-            if launcher.node == site.host and is_here(launcher.identity, site.host)]
+    return [
+        launcher
+        for launcher in site.store.sets.launchers(record.wgroup_id)
+        if launcher.node == site.host and is_here(launcher.identity, site.host)
+    ]
 
 
 def dead_launchers(site: Site, record: ResourceSetRecord) -> list[LauncherRecord]:
@@ -170,14 +180,15 @@ def bury_launcher(site: Site, record: ResourceSetRecord, launcher: LauncherRecor
     kill_marked(case_mark(site.folder) + mark_of(record, launcher.token), prefix=True)
     workers = site.store.workers.registered(record.wgroup_id, launcher.node)
     deregister(site.store, record.wgroup_id, workers, reason)
-    site.store.sets.detach(record.wgroup_id, generation=record.generation, node=launcher.node, owner=launcher.owner,
-                           final=None, why=reason)
+    site.store.sets.detach(
+        record.wgroup_id, generation=record.generation, node=launcher.node, owner=launcher.owner, final=None, why=reason
+    )
 
 
 def deregister(store: Store, wgroup_id: int, workers: list[WorkerRecord], reason: str) -> None:
-    """Workers that are certainly gone: out of the count, then their jobs back into the queues, then forgotten.
+    """Workers that are certainly gone: out of the count, their jobs back into the queues, then forgotten.
 
-    In this order, so that whoever is killed in the middle of it strands no job: the next one finds the records.
+    In this order whoever is killed in the middle of it strands no job: the next one finds the records.
     """
     departures = [Departure(worker.member, worker.host, worker.pid, reason) for worker in workers]
     store.workers.leave(wgroup_id, departures, keep_records=True)
@@ -199,8 +210,9 @@ def relaunch(site: Site, record: ResourceSetRecord, why: str) -> None:
         error = f"{why}; launched {record.launches} times, not again. See `gutscore-rs logs {site.store.case}`"
         site.store.sets.transition(record, State.FAILED, error, error=error)
     else:
-        site.store.sets.transition(record, State.REQUESTED, why, error=why, next_try_at=0,
-                                   expires_at=f"{max(record.deadline, now + 60):.6f}")
+        site.store.sets.transition(
+            record, State.REQUESTED, why, error=why, next_try_at=0, expires_at=f"{max(record.deadline, now + 60):.6f}"
+        )
 
 
 def is_marked_alive(site: Site, record: ResourceSetRecord) -> bool:

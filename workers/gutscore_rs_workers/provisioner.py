@@ -1,8 +1,8 @@
 """A provisioner: carries out operations on resource sets for the host it runs on.
 
-It listens on the case's queue for this host, refuses whatever is not signed, and carries out each operation in a process
-of its own, side by side. Timers do the periodic work. Any number may run, anywhere; each may be killed at any time: what it
-had begun, another (or the same, started again) finds in Redis. Launchers are not its children in spirit: they outlive it.
+It listens on the case's queue for this host, refuses whatever is not signed, and carries out each operation in a
+process of its own, side by side. Timers do the periodic work. Any number may run, anywhere; each may be killed at any
+time: what it had begun, another (or the same, started again) finds in Redis. Launchers outlive it.
 
 Signals: SIGTERM, SIGINT: finish what is under way (10 s), deregister, exit 0. Exit codes: 0 in order; 69 Redis could
 not be reached at the start; 78 the configuration is bad.
@@ -74,8 +74,14 @@ class Provisioner:
         self._guard_server = guard_server
         self._owner_gone_since = 0.0
         self._queue = operations_queue(site.store.case, site.host)
-        self._me = ProvisionerRecord(f"{site.host}/{os.getpid()}/{secrets.token_hex(4)}", site.host, os.getpid(),
-                                     (site.host,), time.time(), __version__)
+        self._me = ProvisionerRecord(
+            f"{site.host}/{os.getpid()}/{secrets.token_hex(4)}",
+            site.host,
+            os.getpid(),
+            (site.host,),
+            time.time(),
+            __version__,
+        )
         self._rq_name = f"{site.store.case}.provisioner.{secrets.token_hex(4)}"
         self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
         self._selector = selectors.DefaultSelector()
@@ -221,10 +227,19 @@ class Provisioner:
 
     def _beat_rq(self) -> None:
         if self._store.jobs.beat_workers({self._rq_name: None}):
-            self._store.jobs.register_workers({self._rq_name: {
-                "birth": rq_time(), "pid": os.getpid(), "hostname": self._site.host, "ip_address": "unknown",
-                "version": __version__, "state": "idle",
-            }}, [self._queue])
+            self._store.jobs.register_workers(
+                {
+                    self._rq_name: {
+                        "birth": rq_time(),
+                        "pid": os.getpid(),
+                        "hostname": self._site.host,
+                        "ip_address": "unknown",
+                        "version": __version__,
+                        "state": "idle",
+                    }
+                },
+                [self._queue],
+            )
 
     def _local_round(self) -> None:
         self._complain(local_round(self._site))

@@ -46,6 +46,17 @@ def local_round(site: Site) -> list[str]:
     return complaints
 
 
+def reconcile_set(site: Site, record: ResourceSetRecord) -> str:
+    """Look at one set now, as the operation ``reconcile`` asks.
+
+    Returns:
+        What the set is afterwards.
+    """
+    _judge_here(site, record)
+    now = site.store.sets.get(record.wgroup_id)
+    return f"reconciled: the set is {now.state if now else 'gone'}"
+
+
 def _complaints_of(step: Callable[[Site, ResourceSetRecord], None], site: Site, record: ResourceSetRecord) -> list[str]:
     """Take a step for one set: garbage in its keys must not hold up the others."""
     try:
@@ -73,11 +84,17 @@ def _judge_here(site: Site, record: ResourceSetRecord) -> None:
 
 def _end_with_requester(site: Site, record: ResourceSetRecord) -> None:
     requester = record.requester
-    if (record.daemonize or requester is None or record.state is State.RELEASING
-            or not is_here(requester, site.host) or is_alive(requester)):
+    if (
+        record.daemonize
+        or requester is None
+        or record.state is State.RELEASING
+        or not is_here(requester, site.host)
+        or is_alive(requester)
+    ):
         return
-    changed = site.store.sets.transition(record, State.RELEASING, "the requester's process ended (daemonize = false)",
-                                         attempts=0, next_try_at=0)
+    changed = site.store.sets.transition(
+        record, State.RELEASING, "the requester's process ended (daemonize = false)", attempts=0, next_try_at=0
+    )
     if changed is not None:
         ring(site.store, site.access, "release", changed)
 
@@ -183,4 +200,5 @@ def global_round(site: Site) -> None:
 def _expire_overdue(site: Site, record: ResourceSetRecord) -> None:
     overdue = record.state in OPEN and record.deadline and site.store.time() > record.deadline + OVERDUE
     if overdue and not site.store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
-        site.store.sets.transition(record, State.EXPIRED, "its runtime is over and nothing was heard of its host")
+        why = "its runtime is over and nothing was heard of its host"
+        site.store.sets.transition(record, State.EXPIRED, why)

@@ -30,12 +30,27 @@ from rq.worker import SimpleWorker
 from gutscore_rs.errors import WorkerLostError
 from gutscore_rs.store import Claim
 
-__all__ = ["DEFAULT_FAILURE_TTL", "ExcInfo", "JobBooks", "exception_info", "move_due_jobs", "result_ttl", "wants_another_run"]
+__all__ = [
+    "DEFAULT_FAILURE_TTL",
+    "ExcInfo",
+    "JobBooks",
+    "exception_info",
+    "move_due_jobs",
+    "result_ttl",
+    "wants_another_run",
+]
 
 log = logging.getLogger(__name__)
 
-__all__ = ["DEFAULT_FAILURE_TTL", "JobBooks", "SealedSerializer", "exception_info", "move_due_jobs", "result_ttl",
-           "wants_another_run"]
+__all__ = [
+    "DEFAULT_FAILURE_TTL",
+    "JobBooks",
+    "SealedSerializer",
+    "exception_info",
+    "move_due_jobs",
+    "result_ttl",
+    "wants_another_run",
+]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -67,8 +82,14 @@ class JobBooks(SimpleWorker):
     log_result_lifespan = False
 
     def __init__(self, name: str, connection: redis.Redis, *, sealed: bool = False) -> None:
-        super().__init__([], name=name, connection=connection, prepare_for_work=False, log_job_description=False,
-                         serializer=SealedSerializer() if sealed else None)
+        super().__init__(
+            [],
+            name=name,
+            connection=connection,
+            prepare_for_work=False,
+            log_job_description=False,
+            serializer=SealedSerializer() if sealed else None,
+        )
         self._sealed = sealed
 
     def job_of(self, claim: Claim) -> Job:
@@ -113,8 +134,12 @@ class JobBooks(SimpleWorker):
                 execute_failure_callback(job, UnixSignalDeathPenalty, WorkerLostError, error, None)
             except Exception:
                 log.exception("the failure callback of job %s failed", job_id)
-        self.handle_job_failure(job, self._queue(queue_name), exc_string=f"{WorkerLostError.__name__}: {reason}",
-                                execution=self._execution(job_id, execution))
+        self.handle_job_failure(
+            job,
+            self._queue(queue_name),
+            exc_string=f"{WorkerLostError.__name__}: {reason}",
+            execution=self._execution(job_id, execution),
+        )
         return True
 
     def _queue(self, name: str) -> Queue:

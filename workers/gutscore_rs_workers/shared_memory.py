@@ -66,8 +66,9 @@ class SharedMemory:
         """Worker: set its cursor."""
         slot = _FIRST + index * _SLOT
         other = 1 - self._map[slot]
-        _CURSOR.pack_into(self._map, slot + 16 + other * _HALF, cursor.execution.encode(), cursor.deadline,
-                          cursor.endless)
+        _CURSOR.pack_into(
+            self._map, slot + 16 + other * _HALF, cursor.execution.encode(), cursor.deadline, cursor.endless
+        )
         self._map[slot] = other
 
     def read(self, index: int) -> Cursor:

@@ -22,7 +22,13 @@ from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
 from gutscore_rs.store.connection import translated
-from gutscore_rs_workers.rq_bridge import DEFAULT_FAILURE_TTL, JobBooks, exception_info, result_ttl, wants_another_run
+from gutscore_rs_workers.rq_bridge import (
+    DEFAULT_FAILURE_TTL,
+    JobBooks,
+    exception_info,
+    result_ttl,
+    wants_another_run,
+)
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
@@ -87,7 +93,7 @@ class Worker:
     def _may_claim(self) -> bool:
         """Only within the lease: the workers of a stopped launcher take nothing (rulings 22).
 
-        And only once registered: else nobody would find the jobs of a worker that dies together with its launcher.
+        And only once registered: else nobody would find the jobs of one that dies with its launcher.
         """
         return self._registered and time.monotonic() < self._memory.lease_end
 
@@ -133,7 +139,7 @@ class Worker:
         deadline = 0.0 if timeout < 0 else time.monotonic() + timeout + self._context.timeout_grace
         self._memory.write(self._context.index, Cursor(claim.execution, deadline, timeout < 0))
         self._run_job(claim, job)
-        # Left as it is when that raised: a job which breaks its worker fails with it, and does not break the next.
+        # Left as it is when that raised: a job which breaks its worker fails with it, and breaks no other.
         self._memory.write(self._context.index, Cursor())
 
     def _run_job(self, claim: Claim, job: Any) -> None:

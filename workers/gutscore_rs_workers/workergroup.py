@@ -63,13 +63,27 @@ def _launch(arguments: argparse.Namespace) -> int:
     # No retries inside: the launcher's loop must come back to its children soon, and tries again itself.
     store = Store.open(access, name=f"launcher-{arguments.resource_set}", timeout=3.0, retries=1)
     nonce = secrets.token_hex(4)
-    attached = store.sets.attach(arguments.resource_set, generation=arguments.generation, token=arguments.token,
-                                 node=host, nonce=nonce, identity=identity)
+    attached = store.sets.attach(
+        arguments.resource_set,
+        generation=arguments.generation,
+        token=arguments.token,
+        node=host,
+        nonce=nonce,
+        identity=identity,
+    )
     if not isinstance(attached, Attachment):
         log.info("not needed here: %s", attached)
         return EXIT_OK
-    launch = Launch(access=access, identity=identity, token=arguments.token, nonce=nonce,
-                    record=attached.record, server_time=attached.server_time, logs=arguments.logs, state_root=state.root)
+    launch = Launch(
+        access=access,
+        identity=identity,
+        token=arguments.token,
+        nonce=nonce,
+        record=attached.record,
+        server_time=attached.server_time,
+        logs=arguments.logs,
+        state_root=state.root,
+    )
     return Launcher(launch, store).run()
 
 

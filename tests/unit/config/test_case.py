@@ -138,17 +138,15 @@ def test_all_problems_stand_in_one_message_with_file_key_value_and_remedy():
 
 def test_a_problem_that_all_groups_share_is_said_once():
     assert (
-        refusal(
-            {"resource": {"nwgroups": 50, "config": {"nworkers": 0}, "groups": {1: {"runtime": 3}}}}
-        ).count("nworkers")
+        refusal({"resource": {"nwgroups": 50, "config": {"nworkers": 0}, "groups": {1: {"runtime": 3}}}}).count(
+            "nworkers"
+        )
         == 1
     )
 
 
 def test_an_override_may_put_right_what_does_not_fit_together():
-    found = from_mapping(
-        {"resource": {"backend": "slurm", "config": {"nodes": 4}, "groups": {"0": {"nworkers": 8}}}}
-    )
+    found = from_mapping({"resource": {"backend": "slurm", "config": {"nodes": 4}, "groups": {"0": {"nworkers": 8}}}})
     assert (found.groups[0].nodes, found.groups[0].nworkers) == (4, 8)
     assert "resource.groups.0: nodes = 4" in refusal(
         {"resource": {"backend": "slurm", "config": {"nodes": 4}, "groups": {"0": {}}}}
@@ -306,8 +304,7 @@ def test_a_configuration_that_is_no_mapping_is_refused(config):
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
         lambda inner: st.dictionaries(
-            st.text()
-            | st.sampled_from(["case", "resource", "config", "groups", "driver", "redis", "nworkers", "0"]),
+            st.text() | st.sampled_from(["case", "resource", "config", "groups", "driver", "redis", "nworkers", "0"]),
             inner,
             max_size=4,
         ),

@@ -138,9 +138,7 @@ def test_directives_keep_their_values_under_long_names():
 
 
 def test_the_predecessors_spellings_are_understood():
-    found = resource_description(
-        {"time": "1-12", "gpus-per-node": 2, "pre-cmd-list": [], "nodes": 1}, "slurm"
-    )
+    found = resource_description({"time": "1-12", "gpus-per-node": 2, "pre-cmd-list": [], "nodes": 1}, "slurm")
     assert isinstance(found, SlurmDescription)
     assert (found.runtime, found.gpus_per_node) == (36 * 3600, "2")
 
@@ -151,9 +149,9 @@ def test_two_spellings_of_one_key_are_refused():
 
 
 def test_none_means_not_given_where_there_is_no_default():
-    assert resource_description(
-        {"partition": None, "cpus_per_worker": None}, "slurm"
-    ) == resource_description({}, "slurm")
+    assert resource_description({"partition": None, "cpus_per_worker": None}, "slurm") == resource_description(
+        {}, "slurm"
+    )
 
 
 def test_a_node_without_a_worker_and_gpus_that_do_not_suffice_are_refused():

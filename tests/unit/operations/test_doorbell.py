@@ -26,9 +26,15 @@ def test_a_ring_brings_the_signed_operation_to_whoever_serves_the_set(store: Sto
     job_id = ring(store, key, "request", record)
     claim = store.jobs.claim([operations_queue(store.case, NODE)], "provisioner")
     assert claim is not None
-    operation = unseal(sealed_operation(claim.fields[b"data"], job_id), key, job_id=job_id, queue=claim.queue, now=store.time())
+    operation = unseal(
+        sealed_operation(claim.fields[b"data"], job_id), key, job_id=job_id, queue=claim.queue, now=store.time()
+    )
     assert (operation.kind, operation.wgroup_id, operation.generation, operation.version) == (
-        "request", 4, record.generation, record.version)
+        "request",
+        4,
+        record.generation,
+        record.version,
+    )
     assert 0 < operation.expires - store.time() <= VALIDITY
 
 

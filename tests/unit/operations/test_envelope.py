@@ -74,7 +74,11 @@ def test_noise_is_refused(noise: bytes) -> None:
 
 
 def test_the_key_of_another_case_or_of_an_earlier_life_is_refused() -> None:
-    for other in (Access.new("case", socket="/s"), replace(ACCESS, signing_key=bytes(32)), replace(ACCESS, key_id="0" * 16)):
+    for other in (
+        Access.new("case", socket="/s"),
+        replace(ACCESS, signing_key=bytes(32)),
+        replace(ACCESS, key_id="0" * 16),
+    ):
         with pytest.raises(OperationRefusedError, match="not signed"):
             open_(seal(OPERATION, other))
 
@@ -85,10 +89,15 @@ def test_nothing_is_decoded_before_the_signature_is_right(monkeypatch: pytest.Mo
         open_(seal(OPERATION, Access.new("case", socket="/s")))
 
 
-@pytest.mark.parametrize(("changes", "why"), [
-    ({"access": replace(ACCESS, case="other")}, "case 'case'"), ({"queue": "case:ops:elsewhere"}, "queue"),
-    ({"job_id": "op-2"}, "job"), ({"now": 1600.1}, "expired"),
-])
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"access": replace(ACCESS, case="other")}, "case 'case'"),
+        ({"queue": "case:ops:elsewhere"}, "queue"),
+        ({"job_id": "op-2"}, "job"),
+        ({"now": 1600.1}, "expired"),
+    ],
+)
 def test_an_operation_for_another_case_queue_job_or_time_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(OperationRefusedError, match=why):
         open_(SEALED, **changes)
@@ -104,14 +113,25 @@ def test_an_unknown_kind_is_refused(kind: str) -> None:
         open_(seal(replace(OPERATION, kind=kind), ACCESS))
 
 
-@pytest.mark.parametrize("change", [{"wgroup_id": "x"}, {"version": None}, {"expires": "soon"}, {"expires": float("nan")},
-                                    {"wgroup_id": float("inf")}, {"expires": float("inf")}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wgroup_id": "x"},
+        {"version": None},
+        {"expires": "soon"},
+        {"expires": float("nan")},
+        {"wgroup_id": float("inf")},
+        {"expires": float("inf")},
+    ],
+)
 def test_a_signed_field_of_garbage_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(OperationRefusedError):
         open_(seal(replace(OPERATION, **change), ACCESS))
 
 
-@pytest.mark.parametrize("body", [b"\x80", b"\xc0", b"\xc1", b"\x91" * 60_000, b"\xdf\xff\xff\xff\xff", pickle.dumps({})])
+@pytest.mark.parametrize(
+    "body", [b"\x80", b"\xc0", b"\xc1", b"\x91" * 60_000, b"\xdf\xff\xff\xff\xff", pickle.dumps({})]
+)
 def test_a_signed_body_that_is_no_operation_is_refused(body: bytes) -> None:
     with pytest.raises(OperationRefusedError, match="garbled"):
         open_(forged(body))
@@ -131,11 +151,21 @@ def test_the_envelope_is_found_in_rqs_job_compressed_or_not(pack: Any) -> None:
     assert sealed_operation(pack(data), JOB) == SEALED
 
 
-@pytest.mark.parametrize("parts", [
-    ("os.system", None, [b"x"], {}), (CARRY_OUT, "instance", [b"x"], {}), (CARRY_OUT, None, ["text"], {}),
-    (CARRY_OUT, None, [b"x", b"y"], {}), (CARRY_OUT, None, [], {}), (CARRY_OUT, None, [b"x"], {"k": 1}), (CARRY_OUT,), (),
-    (CARRY_OUT, None, [b"x"], {}, 1), (None, None, None, None),
-])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("os.system", None, [b"x"], {}),
+        (CARRY_OUT, "instance", [b"x"], {}),
+        (CARRY_OUT, None, ["text"], {}),
+        (CARRY_OUT, None, [b"x", b"y"], {}),
+        (CARRY_OUT, None, [], {}),
+        (CARRY_OUT, None, [b"x"], {"k": 1}),
+        (CARRY_OUT,),
+        (),
+        (CARRY_OUT, None, [b"x"], {}, 1),
+        (None, None, None, None),
+    ],
+)
 def test_any_other_call_is_refused(parts: tuple[Any, ...]) -> None:
     with pytest.raises(OperationRefusedError, match="no operation of gutscore_rs"):
         sealed_operation(job_data(*parts), JOB)
@@ -154,11 +184,20 @@ def test_pickled_data_is_refused_and_not_unpickled(protocol: int) -> None:
             sealed_operation(data, JOB)
 
 
-@pytest.mark.parametrize("bomb", [
-    zlib.compress(b"\0" * 50_000_000), zlib.compress(b"\x91" * 1_000_000), b"\x91" * 1_000_000,
-    zlib.compress(b"\xdd\xff\xff\xff\xff"), zlib.compress(b"\xdf\xff\xff\xff\xff"), zlib.compress(b"\xc6\xff\xff\xff\xff"),
-    zlib.compress(b"\x94" + b"\xda\xff\xff"), zlib.compress(MsgpackSerializer.dumps([CARRY_OUT, None, [SEALED], {}]))[:-20], b"",
-])
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        zlib.compress(b"\0" * 50_000_000),
+        zlib.compress(b"\x91" * 1_000_000),
+        b"\x91" * 1_000_000,
+        zlib.compress(b"\xdd\xff\xff\xff\xff"),
+        zlib.compress(b"\xdf\xff\xff\xff\xff"),
+        zlib.compress(b"\xc6\xff\xff\xff\xff"),
+        zlib.compress(b"\x94" + b"\xda\xff\xff"),
+        zlib.compress(MsgpackSerializer.dumps([CARRY_OUT, None, [SEALED], {}]))[:-20],
+        b"",
+    ],
+)
 def test_bombs_are_refused(bomb: bytes) -> None:
     with pytest.raises(OperationRefusedError):
         sealed_operation(bomb, JOB)

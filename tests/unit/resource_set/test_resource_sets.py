@@ -130,9 +130,7 @@ def test_a_wrong_configuration_is_refused_before_anything_is_asked(running):
     assert (running.asked, running.requests) == ([], [])
 
 
-@pytest.mark.parametrize(
-    "fault", [StateConflictError("in use"), StoreUnavailableError("down"), OSError("no")]
-)
+@pytest.mark.parametrize("fault", [StateConflictError("in use"), StoreUnavailableError("down"), OSError("no")])
 def test_a_request_that_fails_leaves_the_set_unrequested(running, fault):
     running.fault = fault
     found = ResourceSetLocal(0, {})
@@ -203,9 +201,7 @@ def test_a_release_that_fails_is_a_release_error_and_can_be_tried_again(running,
 
 
 def test_a_slurm_set_has_its_script_before_it_is_requested():
-    found = ResourceSetSlurm(
-        1, {"partition": "debug", "runtime": "1:00:00", "pre_cmd_list": ["module load x"]}
-    )
+    found = ResourceSetSlurm(1, {"partition": "debug", "runtime": "1:00:00", "pre_cmd_list": ["module load x"]})
     assert found._slurm_job_id is None
     assert found._slurm_job_script == found.job_script()
     assert "#SBATCH --partition=debug" in found._slurm_job_script

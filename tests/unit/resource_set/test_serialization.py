@@ -84,9 +84,7 @@ def test_a_subclass_reads_its_own_kind_only_and_says_who_reads_the_other():
 
 @pytest.mark.parametrize(("runtime", "expected"), [("10", 600), (10, 10), ("1:30", 90)])
 def test_the_predecessors_text_is_read(runtime, expected):
-    text = json.dumps(
-        {"type": "local", "wgroup_id": 1, "nworkers": 2, "runtime": runtime, "daemonize": False}
-    )
+    text = json.dumps({"type": "local", "wgroup_id": 1, "nworkers": 2, "runtime": runtime, "daemonize": False})
     found = ResourceSetBaseclass.from_json(text)
     assert isinstance(found, ResourceSetLocal)
     assert (found.wgroup_id, found.get_nworkers(), found.worker_runtime(), found._daemonize) == (
@@ -136,9 +134,7 @@ def test_each_wrong_value_is_named(changes, names):
     assert names in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "key", ["wgroup_id", "config", "generation", "case", "worker_pids", "job_id", "job_script"]
-)
+@pytest.mark.parametrize("key", ["wgroup_id", "config", "generation", "case", "worker_pids", "job_id", "job_script"])
 def test_a_missing_key_is_named(key):
     data = json.loads(slurm_json())
     del data[key]

@@ -83,13 +83,9 @@ def test_every_recorded_script_is_valid_bash(case):
 def test_the_same_options_stand_in_the_script_and_on_the_command_line():
     for case, config in CASES.items():
         size = ARRAY_SIZES.get(case, 1)
-        options = command_line_options(
-            spec(**config), token="gutscore-ab12", log_dir="/home/ada/logs", array_size=size
-        )
+        options = command_line_options(spec(**config), token="gutscore-ab12", log_dir="/home/ada/logs", array_size=size)
         lines = [line for line in script(config, array_size=size).splitlines() if line.startswith("#SBATCH ")]
-        assert [shlex.split(line.removeprefix("#SBATCH ")) for line in lines] == [
-            [option] for option in options
-        ]
+        assert [shlex.split(line.removeprefix("#SBATCH ")) for line in lines] == [[option] for option in options]
         assert len({option.partition("=")[0] for option in options}) == len(options)
 
 
@@ -175,9 +171,7 @@ def test_commands_of_a_description_that_was_not_checked_cannot_add_lines():
     with pytest.raises(ConfigError, match="pre_cmd_list"):
         build_job_script(bad, name="n", token="t", command=COMMAND, log_dir="/l")
     with pytest.raises(ConfigError, match="option"):
-        build_job_script(
-            spec() | {"partition": "a\n#SBATCH --x"}, name="n", token="t", command=COMMAND, log_dir="/l"
-        )
+        build_job_script(spec() | {"partition": "a\n#SBATCH --x"}, name="n", token="t", command=COMMAND, log_dir="/l")
 
 
 @given(
@@ -187,9 +181,7 @@ def test_commands_of_a_description_that_was_not_checked_cannot_add_lines():
     )
 )
 def test_any_argument_reaches_the_launcher_as_it_is(arguments):
-    line = next(
-        line for line in script({}, command=["/bin/launcher", *arguments]).splitlines() if "srun --" in line
-    )
+    line = next(line for line in script({}, command=["/bin/launcher", *arguments]).splitlines() if "srun --" in line)
     words = shlex.split(line)
     assert words[words.index("/bin/launcher") + 1 : -1] == arguments
     assert words[-1] == "&"
@@ -242,7 +234,9 @@ def test_the_script_ends_with_the_status_of_the_step_after_the_post_commands(run
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_signals_reach_the_step_as_usr1_and_its_own_end_is_waited_for(run_script, tmp_path, number):
-    body = "trap 'echo x >> $OUT/got' USR1; touch $OUT/up; until [ -e $OUT/leave ]; do read -t 0.02 <> <(:); done; exit 3"
+    body = (
+        "trap 'echo x >> $OUT/got' USR1; touch $OUT/up; until [ -e $OUT/leave ]; do read -t 0.02 <> <(:); done; exit 3"
+    )
     process = run_script({"post_cmd_list": ["touch $OUT/post"]}, body)
     wait_until((tmp_path / "up").exists, what="the step")
     received = tmp_path / "got"
