@@ -170,11 +170,10 @@ def stop_services(case: Case, *, remove: bool) -> None:
 def release_all(case: Case, timeout: float, *, only: Collection[int] | None = None) -> list[str]:
     """Release every set of the case (or only some), side by side; what went wrong, as sentences."""
     operations = case.operations()
-    problems = []
+    records, unreadable = case.store.sets.readable()
+    problems = [str(error) for error in unreadable]
     ids = [
-        record.wgroup_id
-        for record in case.store.sets.all()
-        if not record.state.ended and (only is None or record.wgroup_id in only)
+        record.wgroup_id for record in records if not record.state.ended and (only is None or record.wgroup_id in only)
     ]
     for wgroup_id in ids:
         operations.begin_release(wgroup_id)

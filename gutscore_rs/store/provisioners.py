@@ -77,6 +77,15 @@ class Provisioners:
                 found.append(decode_provisioner(name_of(member), packed or b""))
         return found
 
+    def expired(self) -> list[str]:
+        """Members whose lease is over and who did not deregister: they were killed, or are cut off."""
+        reply = self._scripts.run("expired", [self._keys.provisioners, self._keys.provisioner_info], [100])
+        return [name_of(member) for member in reply[::2]]
+
+    def rq_name(self, member: str) -> str:
+        """The name under which a provisioner claims operations."""
+        return f"{self._keys.case}.provisioner.{member.rsplit('/', 1)[-1]}"
+
     def serving(self, server: str) -> list[ProvisionerRecord]:
         """Those that serve a host or cluster."""
         return [record for record in self.alive() if server in record.serves]

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from support.processes import survivors
 from support.waiting import wait_until
 
 from gutscore_rs.processes import kill_marked
@@ -262,3 +264,14 @@ def test_a_provisioner_in_the_foreground_ends_with_ctrl_c(up: Shell) -> None:
     process.send_signal(2)
     assert process.wait(timeout=15) == 0
     assert len(up.json("status", "cli")["provisioners"]) == 1
+
+
+def test_down_ends_everything_even_with_garbage_in_redis(up: Shell) -> None:
+    record = json.loads((up.state / "cases/cli/server/record.json").read_text())
+    pids = [row["pid"] for row in up.json("workers", "cli")["workers"]]
+    with redis.Redis(unix_socket_path=record["socket"]) as client:
+        client.hset("gutscore:{cli}:resource_set:0", "nworkers", "many")
+    assert "'nworkers'" in up("count", "cli", code=65).stderr
+    assert "'nworkers'" in up("down", "cli", "--purge", code=75).stderr
+    assert not survivors(pids)
+    assert not (up.state / "cases" / "cli").exists()

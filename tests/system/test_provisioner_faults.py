@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rq import Queue
 from rq.job import Job, JobStatus
 from support import jobs
 from support.cases import LiveCase
@@ -17,8 +18,9 @@ from support.waiting import holds_for, wait_until
 
 from gutscore_rs.errors import NoProvisionerError
 from gutscore_rs.identity import ProcessIdentity, identify, process_stat
-from gutscore_rs.operations.doorbell import MsgpackSerializer
+from gutscore_rs.operations.doorbell import CARRY_OUT, MsgpackSerializer
 from gutscore_rs.processes import marked_processes
+from gutscore_rs.store import operations_queue
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import State
 
@@ -151,3 +153,16 @@ def test_reconcile_is_an_operation_that_a_provisioner_carries_out_at_once(case: 
     result = wait_until(operation.latest_result, 10, what="the operation has a result")
     assert result.return_value == "reconciled: the set is active"
     assert not case.operations.reconcile(99)
+
+
+def test_an_operation_that_a_killed_provisioner_had_taken_goes_back_to_its_queue(case: LiveCase) -> None:
+    queue = Queue(operations_queue(case.name, "elsewhere"), connection=case.store.client, serializer=MsgpackSerializer)
+    job = queue.enqueue_call(CARRY_OUT, args=(b"whatever",), job_id="taken")
+    dead = "elsewhere/123/deadbeef"
+    name = case.store.provisioners.rq_name(dead)
+    claim = case.store.jobs.claim([queue.name], name)
+    assert claim is not None
+    case.store.client.zadd(case.store.keys.provisioners, {dead: case.store.time() - 1})
+    wait_until(lambda: queue.job_ids == [job.id], 30, what="the operation is back in its queue")
+    assert case.store.jobs.held_by(name) == []
+    wait_until(lambda: dead not in case.store.provisioners.expired(), what="the dead provisioner is forgotten")

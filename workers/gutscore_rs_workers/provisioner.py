@@ -82,7 +82,7 @@ class Provisioner:
             time.time(),
             __version__,
         )
-        self._rq_name = f"{site.store.case}.provisioner.{secrets.token_hex(4)}"
+        self._rq_name = site.store.provisioners.rq_name(self._me.member)
         self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
         self._selector = selectors.DefaultSelector()
         self._operations: dict[int, Claim] = {}

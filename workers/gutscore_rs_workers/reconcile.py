@@ -13,7 +13,7 @@ from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.store import operations_queue
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
-from gutscore_rs.store.workers import LEASE_SECONDS, Departure
+from gutscore_rs.store.workers import LEASE_SECONDS, Departure, host_of
 from gutscore_rs_workers.local_backend import (
     Site,
     bury_launcher,
@@ -161,6 +161,7 @@ class Reaper:
         self.last_contact = now
         if now - self.in_contact_since < LEASE_SECONDS:
             return 0
+        self._reap_provisioners(site)
         removed = 0
         self.complaints = []
         for wgroup_id in site.store.sets.ids():
@@ -171,6 +172,16 @@ class Reaper:
             except GutscoreError as error:
                 self.complaints.append(f"resource set {wgroup_id}: {error}")
         return removed
+
+    @staticmethod
+    def _reap_provisioners(site: Site) -> None:
+        """Operations that a dead provisioner had taken go back: who carries them out again finds what is left to do."""
+        store = site.store
+        for member in store.provisioners.expired():
+            name = store.provisioners.rq_name(member)
+            recover_lost(store, name, reason="its provisioner was killed or cut off")
+            store.jobs.unregister_workers([name], [operations_queue(store.case, host_of(member))])
+            store.provisioners.leave(member)
 
     @staticmethod
     def _reap(site: Site, wgroup_id: int) -> int:
