@@ -122,7 +122,7 @@ def test_up_request_look_release_down(up: Shell) -> None:
     assert (released["active"], released["expected"]) == (2, 2)
     pids = [row["pid"] for row in workers["workers"]]
     assert "down" in up("down", "cli").stdout
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not survivors(pids)
     up("count", "cli", code=73)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import read_pids, survivors
 from support.waiting import wait_until
 
 from gutscore_rs.processes import kill_marked, marked_processes
@@ -160,9 +161,7 @@ def test_an_interrupt_releases_everything_even_what_tasks_started(run: Run, sign
     _, err = process.communicate(timeout=40)
     assert process.returncode == 130, err
     assert run.left_behind() == []
-    offspring = (run.output / "offspring").read_text().split()
-    assert len(offspring) == 2
-    assert not [pid for pid in offspring if Path(f"/proc/{pid}").exists()]
+    assert not survivors(read_pids(run.output / "offspring", 2))
 
 
 @pytest.mark.parametrize("delay", [0.25, 0.5, 0.75, 1.0, 1.5])
