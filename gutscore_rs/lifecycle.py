@@ -16,7 +16,7 @@ from gutscore_rs.config import CaseConfig
 from gutscore_rs.entrypoints import provisioner_command
 from gutscore_rs.errors import GutscoreError, NoProvisionerError, ReleaseError, SerializationError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, this_host
-from gutscore_rs.paths import CaseFolder, StateFolder, locked
+from gutscore_rs.paths import CaseFolder, StateFolder, locked, write_private
 from gutscore_rs.processes import kill_marked, start_detached, stop
 from gutscore_rs.settings import Settings, environment
 from gutscore_rs.store import Store
@@ -68,6 +68,8 @@ def _start(
     case = Case(folder, host, access, Store.open(access, name="gutscore-rs"), tuple(config.tasks.queues))
     try:
         warnings = case.store.inspect().warnings
+        if Path(config.source).is_file():
+            write_private(folder.source, str(Path(config.source).absolute()).encode())
         fresh = ensure_provisioner(case, owner=owner, guard_server=started and owner is not None)
     except BaseException:
         if started:

@@ -9,6 +9,7 @@
         cases/<case>/
             access.json              how to reach the case's Redis (0600)
             lock, start.lock         held while server and case are started
+            source                   path of the TOML file that it was brought up with
             provisioners/            one record per provisioner: which process it is
             server/                  the embedded server: configuration, data, log, record
             logs/                    provisioner.log, set-<id>/g<generation>/{launcher,worker-<n>}.log
@@ -196,6 +197,11 @@ class CaseFolder:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def source(self) -> Path:
+        """Holds the path of the TOML file that the case was brought up with."""
+        return self.root / "source"
 
     @property
     def start_lock(self) -> Path:

@@ -17,9 +17,12 @@ def is_file(case: str) -> bool:
     return case.endswith(".toml") or "/" in case or Path(case).is_file()
 
 
-def config_of(case: str) -> CaseConfig:
-    """The configuration of a TOML file; for a mere name the defaults."""
-    return load(Path(case)) if is_file(case) else from_mapping({"case": {"name": case}})
+def config_of(case: str, settings: Settings) -> CaseConfig:
+    """The configuration of a TOML file; for a mere name the one that it was brought up with, else the defaults."""
+    if is_file(case):
+        return load(Path(case))
+    source = StateFolder.open(settings).case(case).source
+    return load(Path(source.read_text())) if source.is_file() else from_mapping({"case": {"name": case}})
 
 
 @contextmanager
@@ -30,8 +33,3 @@ def opened(case: str, settings: Settings) -> Iterator[Case]:
         yield found
     finally:
         found.close()
-
-
-def known(settings: Settings) -> list[str]:
-    """Names of the cases that run here."""
-    return StateFolder.open(settings).case_names()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from gutscore_rs.case import open_config
-from gutscore_rs.cli.cases import opened
+from gutscore_rs.cli.cases import config_of, opened
 from gutscore_rs.cli.output import console, print_json
-from gutscore_rs.config import load
 from gutscore_rs.errors import ConfigError, ReleaseError
 from gutscore_rs.lifecycle import release_all
 from gutscore_rs.manager import ResourceManager
@@ -20,15 +18,18 @@ from gutscore_rs.settings import Settings
 
 
 @click.command()
-@click.argument("case", type=click.Path(path_type=Path))
+@click.argument("case")
 @click.option("--set", "wgroup_ids", type=int, multiple=True, help="Only these sets (default: all that it describes).")
 @click.option("--wait", is_flag=True, help="Wait until all workers are alive.")
 @click.option("--timeout", default=300.0, show_default=True, type=click.FloatRange(0), help="Seconds for --wait.")
 @click.option("--json", "json_", is_flag=True, help="Print the count as one JSON object (schema 1).")
-def request(case: Path, wgroup_ids: tuple[int, ...], wait: bool, timeout: float, json_: bool) -> None:
-    """Request the resource sets that the TOML file CASE describes. The case must be up; they belong to it."""
+def request(case: str, wgroup_ids: tuple[int, ...], wait: bool, timeout: float, json_: bool) -> None:
+    """Request the resource sets that CASE describes. It must be up; the sets belong to it.
+
+    By its name: as in the file that it was brought up with.
+    """
     settings = Settings.from_environment()
-    config = load(case)
+    config = config_of(case, settings)
     found = open_config(config, settings)
     operations = found.operations(requester=None)
     manager = ResourceManager(config, case=found, settings=settings)
@@ -98,12 +99,12 @@ def forget(case: str, wgroup_ids: tuple[int, ...]) -> None:
 
 
 @click.command()
-@click.argument("case", type=click.Path(path_type=Path))
+@click.argument("case")
 @click.option("--set", "wgroup_id", type=int, default=0, show_default=True, help="Which set's script.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object (schema 1).")
-def script(case: Path, wgroup_id: int, json_: bool) -> None:
-    """Print the exact batch script of a Slurm resource set in the TOML file CASE; nothing is submitted."""
-    config = load(case)
+def script(case: str, wgroup_id: int, json_: bool) -> None:
+    """Print the exact batch script of a Slurm resource set of CASE; nothing is submitted."""
+    config = config_of(case, Settings.from_environment())
     if not 0 <= wgroup_id < len(config.groups):
         raise ConfigError(f"{case} describes resource sets 0 to {len(config.groups) - 1}; there is no {wgroup_id}.")
     resource_set = ResourceSetBaseclass.from_description(wgroup_id, config.groups[wgroup_id])

@@ -19,7 +19,8 @@ from gutscore_rs.settings import Settings
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object (schema 1).")
 def up(case: str, json_: bool) -> None:
     """Start what CASE needs here: its Redis (embedded, unless one is named) and a provisioner. Repeatable."""
-    services = start_services(config_of(case), Settings.from_environment())
+    settings = Settings.from_environment()
+    services = start_services(config_of(case, settings), settings)
     found = services.case
     for warning in services.warnings:
         console(err=True).print(f"[yellow]warning:[/yellow] {warning}")

@@ -120,6 +120,8 @@ def test_up_request_look_release_down(up: Shell) -> None:
         assert "cli" in up(command, "cli").stdout
     released = up.json("release", "cli", "--set", "1")
     assert (released["active"], released["expected"]) == (2, 2)
+    again = up.json("request", "cli", "--set", "1", "--wait")
+    assert (again["active"], again["expected"]) == (4, 4)
     pids = [row["pid"] for row in workers["workers"]]
     assert "down" in up("down", "cli").stdout
     assert not survivors(pids)
