@@ -109,7 +109,7 @@ def _kept_name(file: Path, us: dict[str, str]) -> str | None:
     entry = _read_entry(file)
     if entry is None or us.items() - entry.items():
         # Two processes that start together must read the same name.
-        with locked(file.parent.with_suffix(".lock"), timeout=NAME_PATIENCE):
+        with locked(file.parent / ".lock", timeout=NAME_PATIENCE):
             entry = _read_entry(file)
             if entry is None:
                 short = _UNSAFE.sub("-", us["host_name"].split(".")[0]) or "host"

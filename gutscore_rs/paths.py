@@ -3,7 +3,7 @@
 ::
 
     <state folder>/                  0700; may be on a home that many hosts share
-        hosts/<machine>, hosts.lock  this host's name
+        hosts/<machine>              this host's name
         allocations-<host>.json      who has which CPUs and GPUs
         output/<case>/               what drivers write, unless told otherwise
         cases/<case>/

@@ -77,12 +77,6 @@ def test_every_path_in_backticks_exists(page: Path) -> None:
     assert not list(absent_paths(page))
 
 
-@each_page
-def test_no_line_is_longer_than_120_characters(page: Path) -> None:
-    long = [number for number, line in enumerate(page.read_text().splitlines(), 1) if len(line) > 120]
-    assert not long or page.name == "configuration.md"
-
-
 def test_the_python_of_the_readme_compiles() -> None:
     examples = blocks(README, "python")
     assert examples

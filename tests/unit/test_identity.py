@@ -138,7 +138,7 @@ def test_the_hosts_name_is_kept_whatever_the_system_calls_itself(
     first = this_host(HERE, tmp_path)
     monkeypatch.setattr(socket, "gethostname", lambda: "renamed.by.dhcp")
     assert this_host(HERE, tmp_path) == first
-    assert len(list((tmp_path / "hosts").iterdir())) == 1
+    assert len(list((tmp_path / "hosts").glob("[!.]*"))) == 1
     monkeypatch.setattr(identity, "boot_id", lambda: "the next boot, still by the name that DHCP gave")
     assert this_host(HERE, tmp_path) == first
 
@@ -191,7 +191,7 @@ def test_processes_that_start_at_once_agree_on_the_hosts_name(tmp_path: Path) ->
     for process in processes:
         process.join()
     assert len(names) == 1
-    assert len(list((tmp_path / "hosts").iterdir())) == 1
+    assert len(list((tmp_path / "hosts").glob("[!.]*"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_processes_that_start_at_once_agree_on_the_hosts_name(tmp_path: Path) ->
 )
 def test_a_name_that_was_tampered_with_is_made_safe(tmp_path: Path, garbage: bytes) -> None:
     this_host(HERE, tmp_path)
-    next((tmp_path / "hosts").iterdir()).write_bytes(garbage)
+    next((tmp_path / "hosts").glob("[!.]*")).write_bytes(garbage)
     name = this_host(HERE, tmp_path)
     assert name
     assert not identity._UNSAFE.search(name)
