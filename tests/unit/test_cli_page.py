@@ -69,7 +69,9 @@ def test_the_page_says_which_commands_need_a_file(name: str) -> None:
 
 def test_the_page_has_every_exit_code_and_no_other() -> None:
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", part("Exit codes"), re.MULTILINE)}
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.GutscoreError)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.GutscoreError)
+    ]
     codes = {exits.exit_code_of(kind("x")) for kind in kinds}
     assert documented == codes | {0, click.UsageError.exit_code, exits.EXIT_FAILED, exits.EXIT_INTERRUPTED}
 
@@ -108,10 +110,10 @@ class FakeStore:
         return {queue: dict.fromkeys(("queued", "started", "finished", "failed"), 0) for queue in queues}
 
     def events(self, _count):
-        return [Event("1-1", 1.0, 0, {name: "x" for name in ("generation", "from", "state", "why")})]
+        return [Event("1-1", 1.0, 0, dict.fromkeys(("generation", "from", "state", "why"), "x"))]
 
     def lost(self, _count):
-        return [Event("1-2", 1.0, 0, {name: "x" for name in ("member", "host", "pid", "reason", "job")})]
+        return [Event("1-2", 1.0, 0, dict.fromkeys(("member", "host", "pid", "reason", "job"), "x"))]
 
 
 def names_in(value: object) -> set[str]:

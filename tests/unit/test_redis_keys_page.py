@@ -59,5 +59,7 @@ def test_every_field_that_a_record_writes_is_in_the_page() -> None:
 
 def test_the_page_has_what_we_add_to_hashes_of_rq() -> None:
     scripts = Path(keys.__file__).parent.glob("**/*")
-    used = {name for file in scripts if file.suffix in {".py", ".lua"} for name in re.findall(r"gs_\w+", file.read_text())}
+    used = {
+        name for file in scripts if file.suffix in {".py", ".lua"} for name in re.findall(r"gs_\w+", file.read_text())
+    }
     assert set(names(section("RQ's keys"), r"`(gs_\w+)`")) == set(re.findall(r"gs_\w+", DOCSTRING)) == used
