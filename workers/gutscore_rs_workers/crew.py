@@ -32,12 +32,20 @@ USEFUL_LIFE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker that was waited for."""
+    """A worker that was waited for.
+
+    Attributes:
+        cursor: What it was running.
+        reason: How it ended, for people.
+        in_order: It was told to go.
+        clean: It went by itself and holds no job for certain.
+    """
 
     child: Child
     cursor: Cursor
     reason: str
     in_order: bool
+    clean: bool
 
 
 def extend_path(spec: Mapping[str, Any]) -> None:
@@ -171,7 +179,8 @@ class Crew:
         # Nothing that a task of this worker started may outlive it (rulings 27).
         self._kill_leftovers(child)
         in_order = child.told_to_stop and not child.killed_for
-        death = Death(child, cursor, self._reason(child, status), in_order)
+        clean = in_order and status == 0 and not cursor.execution
+        death = Death(child, cursor, self._reason(child, status), in_order, clean)
         if not child.told_to_stop:
             self._schedule_restart(child, death)
         return death

@@ -30,12 +30,12 @@ from gutscore_rs.store import Store
 from gutscore_rs.store.records import OPEN, State
 from gutscore_rs_workers.affinity import available_cpus, available_gpus
 from gutscore_rs_workers.allocation import Grant, Wish, allocate
-from gutscore_rs_workers.children import Child, fork_process
-from gutscore_rs_workers.crew import Crew, Death, extend_path
+from gutscore_rs_workers.children import Child
+from gutscore_rs_workers.crew import Crew, Death
+from gutscore_rs_workers.handing_on import HandingOn, Legacy
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.lease_keeper import LeaseKeeper
 from gutscore_rs_workers.peek import QueuePeek
-from gutscore_rs_workers.recovery import recover_worker
 from gutscore_rs_workers.shared_memory import SharedMemory
 
 __all__ = ["Launch", "Launcher"]
@@ -48,7 +48,6 @@ STOP_GRACE = 3.0
 PATIENCE_FOR_ALL = 0.25
 # After Redis is gone for this long at the end, the launcher leaves all the same: its leases end by themselves.
 SIGN_OFF_PATIENCE = 15.0
-RECOVERY_SECONDS = 30.0
 SHORTEST_PEEK_PAUSE, LONGEST_PEEK_PAUSE = 0.02, 1.0
 
 
@@ -68,20 +67,6 @@ class Ending:
     why: str = ""
     final: State | None = None
     fenced: bool = False
-
-
-@dataclass(slots=True)
-class Recovery:
-    """The jobs of a dead worker, being handed on by a child of ours."""
-
-    member: str
-    rq_name: str
-    running: str
-    reason: str
-    cut: bool
-    done: bool = False
-    pid: int = 0
-    next_try: float = 0.0
 
 
 class Launcher:
@@ -105,7 +90,7 @@ class Launcher:
         self._phase = Phase.RUNNING
         self._phase_ends = float("inf")
         self._ending = Ending()
-        self._recoveries: list[Recovery] = []
+        self._legacies = HandingOn(launch, self._keeper.settle)
         self._restore_wanted = False
         self._children_changed = False
         self._next_look = 0.0
@@ -182,7 +167,7 @@ class Launcher:
         self._restart()
         self._beat()
         self._check_time()
-        self._recover()
+        self._legacies.advance()
         self._look_for_work()
 
     def _sleep(self) -> float:
@@ -210,8 +195,7 @@ class Launcher:
         states = {pid: child.state for pid, child in self._crew.children.items()}
         for death in self._crew.reap():
             self._bury(death)
-        for recovery in self._recoveries:
-            self._reap_recovery(recovery)
+        self._legacies.reap()
         self._reap_adopted()
         changed = {
             child.member: child.state
@@ -223,7 +207,7 @@ class Launcher:
 
     def _reap_adopted(self) -> None:
         """As a subreaper we inherit what tasks left behind: bury those, and only those, that ended."""
-        ours = set(self._crew.children) | {recovery.pid for recovery in self._recoveries}
+        ours = set(self._crew.children) | self._legacies.pids
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -242,9 +226,11 @@ class Launcher:
             log.warning("%s", reason)
         cut = self._phase >= Phase.DRAINING and child.told_to_stop
         self._keeper.farewell(child, reason)
-        if child.ready and not self._ending.fenced:
+        if death.clean:
+            self._keeper.settle(child.member)
+        elif child.ready and not self._ending.fenced:
             running = death.cursor.execution
-            self._recoveries.append(Recovery(child.member, child.rq_name, running, death.reason, cut))
+            self._legacies.add(Legacy(child.member, child.rq_name, running, death.reason, cut))
         if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
             self._end(
                 f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
@@ -347,11 +333,10 @@ class Launcher:
         for peek in self._peeks:
             peek.close()
         patience = time.monotonic() + SIGN_OFF_PATIENCE
-        while self._recoveries and time.monotonic() < patience:
+        while self._legacies and time.monotonic() < patience:
+            self._legacies.advance()
             self._selector.select(0.05)
-            for recovery in self._recoveries:
-                self._reap_recovery(recovery)
-            self._recover()
+            self._legacies.reap()
         survivors = kill_marked(self._launch.mark, prefix=True)
         if survivors:
             log.error("these processes of tasks could not be killed: %s", survivors)
@@ -362,38 +347,7 @@ class Launcher:
             self._selector.select(0.5)
         log.info("%s: all workers ended", self._launch.label)
 
-    # -- jobs -----------------------------------------------------------------------------------------------
-
-    def _recover(self) -> None:
-        """Hand on the jobs of the dead, each in a short child: RQ's code unpickles and calls what users wrote."""
-        self._recoveries = [recovery for recovery in self._recoveries if not recovery.done]
-        for recovery in self._recoveries:
-            if not recovery.pid and time.monotonic() >= recovery.next_try:
-                recovery.pid = fork_process(lambda item=recovery: self._hand_on(item))  # type: ignore[misc]
-                recovery.next_try = time.monotonic() + RECOVERY_SECONDS
-            elif recovery.pid and time.monotonic() > recovery.next_try:
-                os.kill(recovery.pid, signal.SIGKILL)
-
-    def _hand_on(self, recovery: Recovery) -> int:
-        # A failure callback lives where the tasks do.
-        extend_path(self._launch.spec)
-        store = Store.open(self._launch.access, name="recovery")
-        recover_worker(store, recovery.rq_name, running=recovery.running, reason=recovery.reason, cut=recovery.cut)
-        return 0
-
-    def _reap_recovery(self, recovery: Recovery) -> None:
-        if not recovery.pid:
-            return
-        found, status = os.waitpid(recovery.pid, os.WNOHANG)
-        if not found:
-            return
-        recovery.pid = 0
-        if os.waitstatus_to_exitcode(status) == 0:
-            recovery.done = True
-            self._keeper.settle(recovery.member)
-        else:
-            log.warning("handing on the jobs of %s failed; trying again", recovery.rq_name)
-            recovery.next_try = time.monotonic() + 1.0
+    # -- work --------------------------------------------------------------------------------------------------
 
     def _look_for_work(self) -> None:
         """Arm the peeks while somebody is idle."""

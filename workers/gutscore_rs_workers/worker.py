@@ -2,7 +2,7 @@
 
 Its launcher forks it, registers it, beats for it, wakes it when there is work, and buries it. Signals:
 SIGTERM cuts the running job (it goes back to its queue) and ends the worker; SIGINT is ignored, since a Ctrl-C is the
-requester's business. Exit code 0: in order; 70: an error of ours.
+requester's business. Exit code 0: in order; 75: in order, but it may hold a job; 70: an error of ours.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 
 log = logging.getLogger(__name__)
 
+# EX_TEMPFAIL of sysexits.h: in order, but a claim may have been made whose reply was lost.
+EXIT_UNSURE = 75
 READY, IDLE, TOOK = b"R", b"I", b"J"
 WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
 # An idle worker looks by itself now and then, should a wake-up have been lost.
@@ -85,7 +87,7 @@ class Worker:
                 continue
             self._tell(TOOK)
             self._run_claim(claim)
-        return 0
+        return EXIT_UNSURE if self._unsure else 0
 
     def _leaving(self) -> bool:
         return self._stopping or self._memory.draining
