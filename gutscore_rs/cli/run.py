@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -61,7 +61,7 @@ def run(case: Path, output: Path | None, timeout: float, keep: bool, json_: bool
     settings = Settings.from_environment()
     state = StateFolder.open(settings)
     folder = output_folder(output or state.root / "output" / config.name)
-    with _terminations_as_interrupts():
+    with _on_termination(_Interrupt()):
         summary = _Run(config, settings, keep=keep).go(function, folder, timeout)
     if json_:
         print_json(summary)
@@ -72,18 +72,27 @@ def run(case: Path, output: Path | None, timeout: float, keep: bool, json_: bool
 
 
 @contextmanager
-def _terminations_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does."""
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+def _on_termination(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have Ctrl-C, SIGTERM and SIGHUP handled for a while."""
+    before = {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, former in before.items():
+            signal.signal(signum, former)
+
+
+class _Interrupt:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does; only the first raises: no second one stops the cleaning up."""
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def __call__(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._raised:
+            return
+        self._raised = True
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -96,12 +105,8 @@ def _undisturbed(doing: str, *, then_interrupt: bool) -> Iterator[None]:
         interrupted = True
         click.echo(f"{doing}; this takes a few seconds ...", err=True)
 
-    before = {signum: signal.signal(signum, noted) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    try:
+    with _on_termination(noted):
         yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
     if interrupted and then_interrupt:
         raise KeyboardInterrupt
 
@@ -116,23 +121,18 @@ class _Run:
         self._progress = Progress()
         self._began = time.monotonic()
         self._services: Services | None = None
+        self._manager: ResourceManager | None = None
 
     def go(self, function: Any, output: Path, timeout: float) -> dict[str, Any]:
         """Bring up, work, release; the summary."""
-        driver: dict[str, Any] = {}
-        rows: list[dict[str, Any]] = []
-        tasks = {"finished": 0, "failed": 0}
         try:
-            services = self._start()
-            manager = ResourceManager(self._config, case=services.case, settings=self._settings)
-            before = self._task_tally(services)
-            self._request(manager, timeout)
-            driver = self._drive(manager, function, output)
-            tasks = {name: after - before[name] for name, after in self._task_tally(services).items()}
+            try:
+                tasks, driver = self._work(function, output, timeout)
+            finally:
+                rows = self._clean_up()
         finally:
-            with _undisturbed("Releasing", then_interrupt=False):
-                rows = self._end(self._services)
-                self._progress.close()
+            # Nothing, unless an interrupt came just between the work and its cleaning up.
+            self._clean_up()
         return {
             "schema": SCHEMA,
             "case": self._config.name,
@@ -141,6 +141,14 @@ class _Run:
             "driver": driver,
             "seconds": round(time.monotonic() - self._began, 3),
         }
+
+    def _work(self, function: Any, output: Path, timeout: float) -> tuple[dict[str, int], dict[str, Any]]:
+        services = self._start()
+        self._manager = manager = ResourceManager(self._config, case=services.case, settings=self._settings)
+        before = self._task_tally(services)
+        self._request(manager, timeout)
+        driver = self._drive(manager, function, output)
+        return {name: after - before[name] for name, after in self._task_tally(services).items()}, driver
 
     def _start(self) -> Services:
         self._progress.step("starting Redis and a provisioner")
@@ -186,18 +194,29 @@ class _Run:
         tallies = services.case.store.jobs.tallies(queues).values()
         return {name: sum(tally[name] for tally in tallies) for name in ("finished", "failed")}
 
-    def _end(self, services: Services | None) -> list[dict[str, Any]]:
-        if services is None:
-            return []
+    def _clean_up(self) -> list[dict[str, Any]]:
+        """Release and stop what this run requested and started; done once. The rows of its sets."""
+        with _undisturbed("Releasing", then_interrupt=False):
+            services, self._services = self._services, None
+            try:
+                return self._end(services) if services is not None else []
+            finally:
+                self._progress.close()
+
+    def _end(self, services: Services) -> list[dict[str, Any]]:
         self._progress.step("releasing")
         case = services.case
+        # A case that was up before may have sets of others.
+        own = [] if self._manager is None else [one.wgroup_id for one in self._manager.resource_sets()]
         problems: list[str] = []
         rows: list[dict[str, Any]] = []
         try:
-            problems = release_all(case, self._config.manager.release_timeout)
+            only = None if services.started_server else own
+            problems = release_all(case, self._config.manager.release_timeout, only=only)
             rows = [
                 {name: row[name] for name in ("id", "state", "nworkers", "peak_active")}
                 for row in Overview(case.store).status()["resource_sets"]
+                if row["id"] in own
             ]
         except GutscoreError as error:
             problems.append(str(error))

@@ -170,7 +170,8 @@ def test_an_interrupt_at_any_moment_leaves_nothing(run: Run, delay: float) -> No
     time.sleep(delay)  # the moment itself is what is tested
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=40)
-    assert process.returncode == 130, err
+    # On a busy machine Python itself may still be starting: then it ends in its own way, with a traceback.
+    assert process.returncode == 130 or (process.returncode != 0 and "KeyboardInterrupt" in err), err
     assert run.left_behind() == []
 
 
@@ -246,4 +247,32 @@ def test_more_workers_than_can_come_in_time_are_named_and_everything_is_released
     )
     assert process.returncode == 1
     assert "needs 8192 CPUs" in process.stderr
+    assert run.left_behind() == []
+
+
+def test_a_run_in_a_case_that_is_up_leaves_the_sets_of_others_alone(run: Run) -> None:
+    process = run.start("work", "--json")
+    process.communicate(timeout=60)
+    case = str(run.folder / "case.toml")
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gutscore_rs", *arguments],
+            env=run.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert command("up", case).returncode == 0
+    assert command("request", case, "--set", "0", "--wait").returncode == 0
+    again = command("run", case, "--output", str(run.output))
+    assert again.returncode == 70
+    assert "Resource set 0 of case 'run_test' is active" in again.stderr
+    assert json.loads(command("count", "run_test", "--json").stdout)["active"] == 2
+    assert command("release", "run_test").returncode == 0
+    assert command("run", case, "--output", str(run.output)).returncode == 0
+    assert command("status", "run_test").returncode == 0
+    assert command("down", "run_test", "--purge").returncode == 0
     assert run.left_behind() == []

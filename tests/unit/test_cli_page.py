@@ -76,6 +76,10 @@ def test_the_page_has_every_exit_code_and_no_other() -> None:
     assert documented == codes | {0, click.UsageError.exit_code, exits.EXIT_FAILED, exits.EXIT_INTERRUPTED}
 
 
+def test_the_group_finds_no_command_that_it_does_not_list() -> None:
+    assert cli.get_command(click.Context(cli), "nothing") is None
+
+
 RECORD = ResourceSetRecord(0, "local", State.ACTIVE, 1, 1, 1, 1, False, "here", spec={"queues": ["case:tasks"]})
 WORKER = WorkerRecord("here/1", 0, 0, "here", 1, 1, "boot", 1.0, "name", slurm={"job": "1"})
 

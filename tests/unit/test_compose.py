@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
+from support.servers import program
+from support.waiting import wait_until
 
 from gutscore_rs import settings
 from gutscore_rs.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
-SCHEMA = json.loads((ROOT / "tests" / "support" / "schemas" / "compose-spec.json").read_text())
 COMPOSE = yaml.safe_load(FILE.read_text())
 SERVICES = COMPOSE["services"]
 HOSTS = {name: service for name, service in SERVICES.items() if name != "redis"}
 each_host = pytest.mark.parametrize("host", HOSTS)
 
 
-def schema_errors(compose: object) -> list[str]:
-    return [error.message for error in jsonschema.Draft201909Validator(SCHEMA).iter_errors(compose)]
+def check(file: Path) -> subprocess.CompletedProcess[str]:
+    """Hold a file against the compose schema that check-jsonschema ships; nothing is fetched."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_it_follows_the_compose_schema() -> None:
-    assert schema_errors(COMPOSE) == []
+    done = check(FILE)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_schema_would_see_a_wrong_key_and_a_wrong_type() -> None:
-    assert schema_errors({"services": {"redis": {"image": "redis", "comand": "x"}}})
-    assert schema_errors({"services": {"redis": {"image": ["redis"]}}})
+@pytest.mark.parametrize("service", ["imagine: redis", "image: [redis]"])
+def test_the_schema_would_see_a_wrong_key_and_a_wrong_type(service: str, tmp_path: Path) -> None:
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(f"services:\n  redis:\n    {service}\n")
+    assert check(wrong).returncode == 1
 
 
 def test_what_a_service_refers_to_is_there() -> None:
@@ -95,13 +101,45 @@ def test_redis_keeps_its_data_and_is_not_published() -> None:
     assert not any("ports" in service for service in SERVICES.values())
 
 
+def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path) -> None:
+    """The very command of the service, with the container's paths, user and port replaced by ours."""
+    server = program("redis")
+    (tmp_path / "password").write_text("s3cret\n")
+    script = SERVICES["redis"]["command"][2]
+    for there, here in (
+        ("$$", "$"),
+        ("/run/secrets/redis_password", f"{tmp_path}/password"),
+        ("/run/redis.conf", f"{tmp_path}/redis.conf"),
+        ("echo 'appendonly yes'", f"printf 'appendonly yes\\nport 0\\nunixsocket {tmp_path}/s\\ndir {tmp_path}\\n'"),
+        (f"chown redis {tmp_path}/redis.conf\n", ""),
+        ("docker-entrypoint.sh redis-server", server),
+    ):
+        assert there in script
+        script = script.replace(there, here)
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cli = ["redis-cli", "-s", f"{tmp_path}/s", "ping"]
+    env = dict(os.environ) | {"REDISCLI_AUTH": "s3cret"}
+    try:
+        wait_until(
+            lambda: subprocess.run(cli, env=env, capture_output=True, check=False).stdout == b"PONG\n",
+            what="the server answers to its password",
+        )
+        assert b"NOAUTH" in subprocess.run(cli, capture_output=True, check=False).stdout
+        # The shell became the server: a stop of the container reaches it.
+        assert Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(server.encode())
+        assert b"s3cret" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    finally:
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+
+
 def test_no_secret_stands_in_an_environment_or_gets_into_the_image() -> None:
     assert "PASSWORD:" not in FILE.read_text()
-    assert COMPOSE["secrets"]["redis_password"]["file"].endswith("/redis-password.txt}")
-    assert "redis-password.txt" in (ROOT / ".gitignore").read_text().splitlines()
+    assert COMPOSE["secrets"]["redis_password"]["file"].endswith("/redis-password}")
+    assert "redis-password" in (ROOT / ".gitignore").read_text().splitlines()
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
-    assert "!redis-password.txt" not in ignored
+    assert "!redis-password" not in ignored
 
 
 def test_the_image_gets_all_that_the_build_and_the_example_need() -> None:

@@ -19,7 +19,6 @@ import signal
 import time
 from dataclasses import dataclass
 from enum import IntEnum
-from types import FrameType
 
 from redis.exceptions import RedisError
 
@@ -37,6 +36,7 @@ from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.lease_keeper import LeaseKeeper
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.shared_memory import SharedMemory
+from gutscore_rs_workers.wakeup import wake_on
 
 __all__ = ["Launch", "Launcher"]
 
@@ -98,7 +98,8 @@ class Launcher:
 
     def run(self) -> int:
         """Fork the workers and serve until the set ends; the exit code."""
-        wakeup = self._install_signals()
+        wakeup = wake_on((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP))
+        self._selector.register(wakeup, selectors.EVENT_READ, None)
         try:
             grant = self._allocate()
         except CapacityError as error:
@@ -131,20 +132,6 @@ class Launcher:
         return allocate(
             launch.state_root, launch.identity, wish, cpus=available_cpus(), gpus=available_gpus(os.environ)
         )
-
-    def _install_signals(self) -> int:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-        def noted(_signum: int, _frame: FrameType | None) -> None:
-            """The wakeup descriptor carries the number; a handler must be there for that."""
-
-        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-            signal.signal(signum, noted)
-        self._selector.register(reader, selectors.EVENT_READ, None)
-        return reader
 
     # -- one turn of the loop -------------------------------------------------------------------------------
 

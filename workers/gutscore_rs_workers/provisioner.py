@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from redis.exceptions import RedisError
 
@@ -42,6 +41,7 @@ from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+from gutscore_rs_workers.wakeup import wake_on
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class Provisioner:
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
-        wakeup = self._install_signals()
+        wakeup = wake_on((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        self._selector.register(wakeup, selectors.EVENT_READ, None)
         log.info("serving %s for case %s", self._site.host, self._store.case)
         while not self._stopping:
             for key, _ in self._selector.select(self._sleep()):
@@ -107,20 +108,6 @@ class Provisioner:
             self._attempt("work", self._take_work)
         self._finish()
         return 0
-
-    def _install_signals(self) -> int:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-        def noted(_signum: int, _frame: FrameType | None) -> None:
-            """The wakeup descriptor carries the number."""
-
-        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, noted)
-        self._selector.register(reader, selectors.EVENT_READ, None)
-        return reader
 
     def _on_signals(self, numbers: bytes) -> None:
         if any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for number in numbers):
