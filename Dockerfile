@@ -1,17 +1,15 @@
-# A host for workers: Python, the library, the command. Built and used by docker-compose.yml.
-FROM python:3.13-slim
+# One image for all hosts of docker-compose.yml: the project, its command line, and the example.
+FROM python:3.12-slim
 
+COPY . /opt/gutscore_rs
+RUN pip install --no-cache-dir "/opt/gutscore_rs[example]" \
+    # Whoever the container runs as makes the state folder in here, for itself alone (0700).
+    && mkdir -m 1777 /state
+
+# An ordinary user without an entry in /etc/passwd: nothing is written to a home.
+ENV HOME=/tmp PYTHONUNBUFFERED=1
+USER 1000:1000
+# Workers look for modules under the same path on each host: the image has the project where the case file is.
 WORKDIR /opt/gutscore_rs
-COPY pyproject.toml README.md LICENSE ./
-COPY gutscore_rs ./gutscore_rs
-COPY workers ./workers
-COPY examples ./examples
-RUN pip install --no-cache-dir ".[example]"
-
-# The state folder must be ours alone; a new volume takes owner and mode from here.
-RUN useradd --uid 1000 --create-home gutscore && install -d -o gutscore -g gutscore -m 700 /state
-USER gutscore
-ENV GUTSCORE_RS_STATE_DIR=/state PYTHONUNBUFFERED=1
-WORKDIR /home/gutscore
 ENTRYPOINT ["gutscore-rs"]
-CMD ["doctor"]
+CMD ["--help"]

@@ -11,6 +11,7 @@ from gutscore_rs.access import Access
 from gutscore_rs.errors import NoProvisionerError, ReleaseError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.operations.doorbell import ring
+from gutscore_rs.signature import sign_description
 from gutscore_rs.store import Store, task_queue
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
 from gutscore_rs.store.workers import BEAT_SECONDS
@@ -75,7 +76,10 @@ class OperationsClient:
         queues = [task_queue(self.case, name) for name in self._queues]
         full = dict(spec) | {"queues": spec.get("queues") or queues, "cwd": spec.get("cwd") or str(Path.cwd())}
         requester = None if spec.get("daemonize") else self._requester
-        generation, _ = self.store.sets.request(wgroup_id, full, server=server, requester=requester, timeout=timeout)
+        seal = sign_description(self._access, wgroup_id, server, full)
+        generation, _ = self.store.sets.request(
+            wgroup_id, full, server=server, requester=requester, timeout=timeout, seal=seal
+        )
         record = self.store.sets.get(wgroup_id)
         if record is not None and record.state is State.REQUESTED:
             ring(self.store, self._access, "request", record)

@@ -7,7 +7,6 @@ operation and expiry; its nonce is burnt by the provisioner, so an envelope work
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 import secrets
@@ -16,6 +15,7 @@ from typing import Any
 
 from gutscore_rs.access import Access
 from gutscore_rs.errors import OperationRefusedError, SerializationError
+from gutscore_rs.signature import mac
 from gutscore_rs.store.records import pack, unpack_map
 
 MAGIC = b"GS1"
@@ -58,7 +58,7 @@ def seal(operation: Operation, access: Access) -> bytes:
     """Sign an operation with the case's key."""
     head = MAGIC + access.key_id.encode("ascii")
     body = pack(asdict(operation))
-    return head + _mac(access.signing_key, head + body) + body
+    return head + mac(access.signing_key, head + body) + body
 
 
 def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float) -> Operation:
@@ -76,9 +76,9 @@ def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float
     """
     if len(sealed) > MAX_BYTES or len(sealed) <= _MAC_END or not sealed.startswith(MAGIC):
         raise OperationRefusedError(f"Job {job_id} on {queue} carries no operation of ours; it is refused.")
-    head, mac, body = sealed[:_KEY_ID_END], sealed[_KEY_ID_END:_MAC_END], sealed[_MAC_END:]
+    head, code, body = sealed[:_KEY_ID_END], sealed[_KEY_ID_END:_MAC_END], sealed[_MAC_END:]
     ours = head == MAGIC + access.key_id.encode("ascii")
-    if not ours or not hmac.compare_digest(mac, _mac(access.signing_key, head + body)):
+    if not ours or not hmac.compare_digest(code, mac(access.signing_key, head + body)):
         raise OperationRefusedError(
             f"The operation in job {job_id} on {queue} is not signed with the key of case {access.case!r}; it is "
             "refused. Whoever sent it needs this case's access file."
@@ -101,10 +101,6 @@ def unseal(sealed: bytes, access: Access, *, job_id: str, queue: str, now: float
             "refused."
         )
     return operation
-
-
-def _mac(key: bytes, message: bytes) -> bytes:
-    return hmac.new(key, message, hashlib.sha256).digest()
 
 
 def _decode(body: bytes, job_id: str) -> Operation:

@@ -28,8 +28,8 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,
                                                        version); provisioner
-``:lease:<name>``                              STRING  owner of a periodic duty (``reaper``, ``reconciler``,
-                                                       ``scheduler``); seconds; provisioner
+``:lease:<name>``                              STRING  owner of a periodic duty (``reaper``, ``reconciler``);
+                                                       seconds; provisioner
 ``:nonce:<nonce>``                             STRING  job id that burnt an operation's nonce; until the
                                                        operation's expiry; provisioner
 ``:lost``                                      STREAM  each death: at, resource_set, member, host, pid,
@@ -43,8 +43,9 @@ at each change of state), ``generation`` (one more at each request), ``nworkers`
 (0, 1), ``host`` or ``cluster`` (who serves the request), ``token`` (of the newest launch), ``attempts``, ``launches``,
 ``requested_at``, ``expires_at`` (an unanswered request fails then), ``submitted_at``, ``started_at``, ``ended_at``,
 ``changed_at``, ``deadline``, ``next_try_at``, ``error``, ``pending_reason``, ``peak_active``, ``spec`` (*msgpack*),
-``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``request_nonce`` and
-``change_nonce`` (of the newest request and change of state: a script that is sent twice works once). Its ``:live``,
+``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of the spec),
+``request_nonce`` and ``change_nonce`` (of the newest request and change of state: a script that is sent twice works
+once). Its ``:live``,
 ``:workers``, ``:states`` and ``:launchers`` get the TTL of an ended set with it.
 
 A worker *member* is ``<host>/<generation>/<index>/<pid>/<start ticks>/<boot id, 8 hex>/<nonce, 8 hex>``;

@@ -100,6 +100,7 @@ class ResourceSetRecord:
         attempts: Failed tries of the operation that is under way.
         launches: How often launchers were started for this request.
         requester: The process whose end ends the set, or None.
+        seal: Signature of the description, see ``signature.sign_description``.
         spec: The description, see ``config.Description.to_spec``.
     """
 
@@ -127,6 +128,7 @@ class ResourceSetRecord:
     pending_reason: str = ""
     peak_active: int = 0
     requester: ProcessIdentity | None = None
+    seal: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -211,6 +213,7 @@ def decode_resource_set(wgroup_id: int, raw: Mapping[bytes, bytes], key: str) ->
         pending_reason=fields.text("pending_reason"),
         peak_active=fields.integer("peak_active"),
         requester=ProcessIdentity.from_dict(unpack_map(requester, f"{key} requester")) if requester else None,
+        seal=fields.text("seal"),
         spec=unpack_map(spec, f"{key} spec") if spec else {},
     )
 
@@ -228,7 +231,7 @@ def encode_resource_set(record: ResourceSetRecord) -> dict[str, str | bytes]:
     }
     for name in ("version", "generation", "nworkers", "runtime", "attempts", "launches", "peak_active"):
         out[name] = str(getattr(record, name))
-    for name in ("token", "error", "pending_reason"):
+    for name in ("token", "error", "pending_reason", "seal"):
         out[name] = getattr(record, name)
     for name in (
         "requested_at",

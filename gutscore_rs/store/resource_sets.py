@@ -96,7 +96,14 @@ class ResourceSets:
         return decode_resource_set(wgroup_id, reply, key) if reply else None
 
     def request(
-        self, wgroup_id: int, spec: Mapping[str, Any], *, server: str, requester: ProcessIdentity | None, timeout: float
+        self,
+        wgroup_id: int,
+        spec: Mapping[str, Any],
+        *,
+        server: str,
+        requester: ProcessIdentity | None,
+        timeout: float,
+        seal: str = "",
     ) -> tuple[int, int]:
         """Put a described set into the shared queue.
 
@@ -106,6 +113,7 @@ class ResourceSets:
             server: The host or cluster whose provisioner shall serve it.
             requester: The process whose end ends the set, or None.
             timeout: Seconds after which an unanswered request fails.
+            seal: Signature of the description; without it no provisioner starts anything.
 
         Returns:
             Generation and version of the request.
@@ -122,6 +130,7 @@ class ResourceSets:
             ("cluster" if spec["backend"] == "slurm" else "host"): server,
             "requester": pack(requester.to_dict()) if requester else b"",
             "spec": pack(dict(spec)),
+            "seal": seal,
             "token": "",
         }
         flat: list[Any] = [part for pair in fields.items() for part in pair]

@@ -23,7 +23,7 @@ from gutscore_rs.identity import is_alive
 from gutscore_rs.operations.doorbell import CARRY_OUT, MsgpackSerializer
 from gutscore_rs.operations.envelope import Operation, seal
 from gutscore_rs.store import operations_queue
-from gutscore_rs.store.records import State
+from gutscore_rs.store.records import State, pack
 
 
 def queue_of(case: LiveCase) -> Queue:
@@ -184,3 +184,29 @@ def test_a_queue_of_another_type_is_logged_now_and_then_and_harms_nothing_else(c
     client.delete(key)
     case.wait_active(0, 1)
     still_serves(case)
+
+
+@pytest.mark.parametrize("change", ["env", "path", "nworkers"])
+def test_a_description_that_somebody_without_the_key_has_changed_starts_nothing(case: LiveCase, change: str) -> None:
+    os.kill(case.provisioners[0].pid, signal.SIGSTOP)
+    record = case.request(nworkers=1, wait=False)
+    key = case.store.keys.resource_set(0)
+    if change == "nworkers":
+        case.store.client.hset(key, "nworkers", 50)
+    else:
+        evil = {"env": {"PYTHONSTARTUP": "x"}, "path": ["/elsewhere"]}
+        case.store.client.hset(key, "spec", pack(record.spec | {change: evil[change]}))
+    os.kill(case.provisioners[0].pid, signal.SIGCONT)
+    wait_until(lambda: case.state_of() is State.FAILED, 15, what="the set is refused")
+    assert "is not signed with the key of case 'test'" in case.error_of(0)
+    assert not case.store.sets.launchers(0)
+    still_serves(case)
+
+
+def test_a_description_that_is_changed_before_a_relaunch_starts_nothing(case: LiveCase) -> None:
+    record = case.request(nworkers=1)
+    spec = pack(record.spec | {"env": {"PYTHONSTARTUP": "x"}})
+    case.store.client.hset(case.store.keys.resource_set(0), "spec", spec)
+    os.kill(case.launcher().pid, signal.SIGKILL)
+    wait_until(lambda: case.state_of() is State.FAILED, 15, what="the second launch is refused")
+    assert case.store.workers.count(0) == 0

@@ -90,6 +90,12 @@ def test_the_case_of_the_readme_is_a_case() -> None:
     assert [group.nworkers for group in config.groups] == [2, 2]
 
 
+@each_page
+def test_every_case_file_in_a_page_is_a_case(page: Path) -> None:
+    for text in blocks(page, "toml"):
+        from_mapping(tomllib.loads(text))
+
+
 def test_the_readme_lists_every_command_and_no_other() -> None:
     first_columns = [line.split("|")[1] for line in README.read_text().splitlines() if line.startswith("| `")]
     listed = [code.split()[0] for column in first_columns for code in INLINE_CODE.findall(column)]

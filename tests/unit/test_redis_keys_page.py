@@ -1,4 +1,4 @@
-"""docs/redis-keys.md and keys.py say the same."""
+"""docs/redis-keys.md and the docstring of keys.py are one data model: neither changes without the other."""
 
 from __future__ import annotations
 
@@ -6,30 +6,60 @@ import re
 from pathlib import Path
 
 from gutscore_rs.store import keys
+from gutscore_rs.store.records import ResourceSetRecord, State, encode_resource_set
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis-keys.md").read_text()
-MODULE = keys.__doc__ or ""
+DOCSTRING = keys.__doc__ or ""
+TYPES = "ZSET|HASH|STRING|STREAM"
 
 
-def key_names(text: str, row: str) -> set[str]:
-    """Keys of the table, each in the first cell of its row."""
-    found = set(re.findall(row + r"(:[a-z_]+(?::[a-z_<>]+)*)`", text, re.MULTILINE))
-    assert len(found) > 10
-    return found
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_page_has_exactly_the_keys_of_the_module() -> None:
-    assert key_names(PAGE, r"^\| `") == key_names(MODULE[: MODULE.index("Fields of")], "^``")
+def names(text: str, pattern: str) -> list[str]:
+    return sorted(re.findall(pattern, text, re.MULTILINE))
 
 
-def test_the_page_has_every_field_that_the_module_names() -> None:
-    fields = MODULE[MODULE.index("Fields of") : MODULE.index("A worker *member*")]
-    named = set(re.findall(r"``([a-z_]+)``", fields)) - {"local", "slurm"}
-    assert named
-    assert {name for name in named if f"`{name}`" not in PAGE} == set()
+def test_the_page_has_the_keys_of_the_docstring_and_their_types() -> None:
+    in_the_page = re.findall(rf"^\| `(:[^`]+)` \| ({TYPES}) \|", PAGE, re.MULTILINE)
+    in_the_docstring = re.findall(rf"^``(:[^`]+)`` +({TYPES}) ", DOCSTRING, re.MULTILINE)
+    assert in_the_page == in_the_docstring
+    assert len(in_the_page) > 10
 
 
-def test_the_page_names_what_is_added_to_the_hashes_of_rq() -> None:
-    added = set(re.findall(r"``(gs_[a-z]+)``", MODULE))
-    assert added
-    assert {name for name in added if f"`{name}`" not in PAGE} == set()
+def test_every_key_that_the_code_makes_is_in_the_page() -> None:
+    case = keys.CaseKeys("CASE")
+    shown = {"wgroup_id": "<id>", "duty": "<name>", "nonce": "<nonce>"}
+    made = set()
+    for name, member in vars(keys.CaseKeys).items():
+        if isinstance(member, property) and name != "root":
+            made.add(member.fget(case))
+        elif callable(member) and not name.startswith("_"):
+            (argument,) = (a for a in member.__annotations__ if a != "return")
+            made.add(member(case, shown[argument]))
+    documented = {f"{case.root}{key}" for key in names(PAGE, rf"^\| `(:[^`]+)` \| (?:{TYPES}) \|")}
+    assert made == documented
+
+
+def test_the_page_has_the_fields_of_a_set_that_the_docstring_has() -> None:
+    paragraph = DOCSTRING.split("Fields of ``:resource_set:<id>``:")[1].split("\n\n")[0].split("Its ``:live``")[0]
+    assert names(section("Fields of a resource set"), r"^\| `(\w+)` \|") == names(paragraph, r"``([a-z_]+)``")
+
+
+def test_every_field_that_a_record_writes_is_in_the_page() -> None:
+    record = ResourceSetRecord(0, "local", State.ACTIVE, 1, 1, 1, 1, False, "here")
+    times = {name: 1.0 for name in ResourceSetRecord.__slots__ if name.endswith("_at") or name == "deadline"}
+    written = set()
+    for kind in ("local", "slurm"):
+        full = ResourceSetRecord(0, kind, State.ACTIVE, 1, 1, 1, 1, False, "here", **times)  # type: ignore[arg-type]
+        written |= set(encode_resource_set(full)) | set(encode_resource_set(record))
+    assert written <= set(names(section("Fields of a resource set"), r"^\| `(\w+)` \|"))
+
+
+def test_the_page_has_what_we_add_to_hashes_of_rq() -> None:
+    scripts = Path(keys.__file__).parent.glob("**/*")
+    used = {
+        name for file in scripts if file.suffix in {".py", ".lua"} for name in re.findall(r"gs_\w+", file.read_text())
+    }
+    assert set(names(section("RQ's keys"), r"`(gs_\w+)`")) == set(re.findall(r"gs_\w+", DOCSTRING)) == used

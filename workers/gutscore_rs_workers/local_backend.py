@@ -12,12 +12,13 @@ from pathlib import Path
 
 from gutscore_rs.access import Access
 from gutscore_rs.entrypoints import workergroup_command
-from gutscore_rs.errors import StateFolderError
+from gutscore_rs.errors import OperationRefusedError, StateFolderError
 from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.operations.client import finish_release
 from gutscore_rs.paths import CaseFolder
 from gutscore_rs.processes import MARK, kill_marked, marked_processes, start_detached, stop
 from gutscore_rs.settings import environment
+from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store
 from gutscore_rs.store.records import LauncherRecord, ResourceSetRecord, State, WorkerRecord
 from gutscore_rs.store.workers import Departure
@@ -71,6 +72,11 @@ def start(site: Site, record: ResourceSetRecord) -> str:
         why = "request expired: no provisioner answered in time; request it again"
         site.store.sets.transition(record, State.FAILED, why, error=why)
         return why
+    try:
+        check_description(site.access, record)
+    except OperationRefusedError as error:
+        site.store.sets.transition(record, State.FAILED, str(error), error=str(error))
+        raise
     token = secrets.token_hex(8)
     taken = site.store.sets.transition(
         record,

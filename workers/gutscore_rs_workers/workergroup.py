@@ -14,12 +14,14 @@ import sys
 from pathlib import Path
 
 from gutscore_rs.access import read_access
-from gutscore_rs.errors import GutscoreError, StoreError
+from gutscore_rs.errors import GutscoreError, OperationRefusedError, StoreError
 from gutscore_rs.identity import this_host, this_process
 from gutscore_rs.paths import StateFolder
 from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import Settings
+from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store
+from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import Attachment
 from gutscore_rs_workers.launcher import Launch, Launcher
 
@@ -74,6 +76,20 @@ def _launch(arguments: argparse.Namespace) -> int:
     if not isinstance(attached, Attachment):
         log.info("not needed here: %s", attached)
         return EXIT_OK
+    record = attached.record
+    try:
+        # Once more: it is what Redis says now that the workers will run with.
+        check_description(access, record)
+    except OperationRefusedError as error:
+        store.sets.detach(
+            record.wgroup_id,
+            generation=record.generation,
+            node=host,
+            owner=f"{arguments.token}:{nonce}:",
+            final=State.FAILED,
+            why=str(error),
+        )
+        raise
     launch = Launch(
         access=access,
         identity=identity,
