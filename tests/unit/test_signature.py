@@ -46,7 +46,7 @@ def test_what_was_signed_is_accepted_whatever_the_order_of_its_keys() -> None:
     ],
 )
 def test_any_change_is_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(OperationRefusedError, match="resource set [34] is not signed with the key of case 'case'"):
+    with pytest.raises(OperationRefusedError, match=r"resource set [34] is not signed with the key of case 'case'"):
         check_description(ACCESS, replace(Record(), **changed))
 
 
