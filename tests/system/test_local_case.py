@@ -7,6 +7,7 @@ from support.cases import LiveCase
 from support.waiting import wait_until
 
 from gutscore_rs.identity import process_stat
+from gutscore_rs.log_files import CAP_BYTES
 from gutscore_rs.store.records import State
 
 
@@ -40,3 +41,15 @@ def test_an_ended_set_can_be_requested_again_under_its_id(case: LiveCase) -> Non
     second = case.request(nworkers=2)
     assert second.generation == first.generation + 1
     wait_until(lambda: case.state_of() is State.ACTIVE, what="the second request is active")
+
+
+def test_logs_that_are_full_are_emptied_by_launcher_and_provisioner(case: LiveCase) -> None:
+    old = [case.folder.logs / "set-0" / "g1" / "old.log", case.folder.logs / "old.log"]
+    for file in old:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            stream.truncate(CAP_BYTES + 1)
+    case.request(nworkers=1)
+    case.start_provisioner()
+    wait_until(lambda: [file.stat().st_size for file in old] == [0, 0], what="both logs are empty")
+    case.operations.release(0, timeout=20)

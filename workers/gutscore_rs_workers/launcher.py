@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from gutscore_rs.errors import CapacityError, StoreError
 from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
 from gutscore_rs.processes import kill_marked
 from gutscore_rs.store import Store
 from gutscore_rs.store.records import OPEN, State
@@ -94,6 +95,7 @@ class Launcher:
         self._restore_wanted = False
         self._children_changed = False
         self._next_look = 0.0
+        self._next_cap = 0.0
         self._drain_at = launch.deadline - min(launch.drain_timeout, 0.1 * launch.record.runtime)
 
     def run(self) -> int:
@@ -150,12 +152,19 @@ class Launcher:
             self._reap()
             self._crew.kill_overdue()
             self._watch_requester()
+            self._cap_logs(now)
         self._register_ready()
         self._restart()
         self._beat()
         self._check_time()
         self._legacies.advance()
         self._look_for_work()
+
+    def _cap_logs(self, now: float) -> None:
+        if now >= self._next_cap:
+            self._next_cap = now + LOOK_SECONDS
+            for file in cap_logs(self._launch.logs):
+                log.warning("%s was full: what it held is in %s.1", file, file.name)
 
     def _sleep(self) -> float:
         now = time.monotonic()

@@ -28,6 +28,7 @@ from gutscore_rs import __version__, embedded
 from gutscore_rs.access import read_access
 from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
+from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
 from gutscore_rs.operations.client import OperationsClient
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
 from gutscore_rs.processes import become_subreaper
@@ -87,7 +88,7 @@ class Provisioner:
         self._selector = selectors.DefaultSelector()
         self._operations: dict[int, Claim] = {}
         self._reaper = Reaper()
-        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "work"), 0.0)
+        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "work"), 0.0)
         self._work_waits = True
         self._complained: dict[str, float] = {}
         self._stopping = False
@@ -204,6 +205,7 @@ class Provisioner:
         self._every("rq", RQ_BEAT, self._beat_rq)
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
+        self._every("logs", LOOK_SECONDS, self._cap_logs)
 
     def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         if time.monotonic() >= self._next[name] and self._attempt(name, work):
@@ -231,6 +233,11 @@ class Provisioner:
     def _local_round(self) -> None:
         self._complain(local_round(self._site))
         self._watch_owner()
+
+    def _cap_logs(self) -> None:
+        for folder in (self._site.folder.logs, self._site.folder.server_dir):
+            for file in cap_logs(folder):
+                log.warning("%s was full: what it held is in %s.1", file, file.name)
 
     def _global_round(self) -> None:
         duties = self._store.provisioners
