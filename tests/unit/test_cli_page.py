@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from gutscore_rs import errors
 from gutscore_rs.cli import COMMANDS, cli, exits
@@ -136,3 +138,23 @@ def test_the_page_has_every_field_of_the_json_of_a_reading_command(name: str) ->
     text = part(name, part("JSON"))
     assert printed <= documented_fields(text) | set(INLINE_CODE.findall(text)) | {"schema"}
     assert documented_fields(text) <= printed
+
+
+def other_fields(name: str) -> set[str]:
+    """What the table of the smaller objects says: each field by its name, and what it consists of."""
+    (row,) = (line for line in part("Others", part("JSON")).splitlines() if line.startswith(f"| `{name}` |"))
+    # Values of a field stand in parentheses.
+    return set(INLINE_CODE.findall(re.sub(r"\([^)]*\)", "", row.split("|")[2])))
+
+
+@pytest.mark.parametrize(("name", "backend"), [("doctor", ""), ("script", "slurm")])
+def test_the_page_has_every_field_of_the_json_of_doctor_and_script(
+    name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUTSCORE_RS_STATE_DIR", str(tmp_path))
+    case = tmp_path / "case.toml"
+    case.write_text(f'[resource]\nbackend = "{backend}"\n')
+    done = CliRunner().invoke(command(name), [*([str(case)] if backend else []), "--json"])
+    printed = json.loads(done.stdout)
+    assert printed["schema"] == 1
+    assert names_in(printed) - {"schema"} == other_fields(name)

@@ -101,6 +101,22 @@ def test_redis_keeps_its_data_and_is_not_published() -> None:
     assert not any("ports" in service for service in SERVICES.values())
 
 
+def is_healthy(folder: Path) -> bool:
+    """What the very health check of the service says of a server of ours."""
+    kind, check_ = SERVICES["redis"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert check_.startswith("printf "), "printf is built into the shell: the password is in no command line"
+    assert "REDISCLI_AUTH" not in check_
+    for there, here in (
+        ("$$", "$"),
+        ("/run/secrets/redis_password", f"{folder}/password"),
+        ("redis-cli", f"redis-cli -s {folder}/s"),
+    ):
+        assert there in check_
+        check_ = check_.replace(there, here)
+    return subprocess.run(["sh", "-c", check_], timeout=10, check=False).returncode == 0
+
+
 def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path) -> None:
     """The very command of the service, with the container's paths, user and port replaced by ours."""
     server = program("redis")
@@ -125,6 +141,9 @@ def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path)
             what="the server answers to its password",
         )
         assert b"NOAUTH" in subprocess.run(cli, capture_output=True, check=False).stdout
+        assert is_healthy(tmp_path)
+        (tmp_path / "password").write_text("another\n")
+        assert not is_healthy(tmp_path)
         # The shell became the server: a stop of the container reaches it.
         assert Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(server.encode())
         assert b"s3cret" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
