@@ -106,14 +106,12 @@ class ServerFacts:
         product: ``valkey`` or ``redis``.
         version: Its own version (Valkey also reports a Redis version for compatibility).
         run_id: Changes when the server restarts.
-        uptime: Seconds since its start.
         warnings: Settings that put data at risk, each a sentence for people.
     """
 
     product: str
     version: str
     run_id: str
-    uptime: int
     warnings: tuple[str, ...]
 
 
@@ -145,9 +143,7 @@ def inspect_server(client: redis.Redis, where: str) -> ServerFacts:
         raise StoreUnsuitableError(
             f"Redis at {where} is a cluster node; RQ needs a plain server or Sentinel (docs/redis-keys.md)."
         )
-    return ServerFacts(
-        product, version, str(info.get("run_id", "")), int(info.get("uptime_in_seconds", 0)), tuple(_risks(info))
-    )
+    return ServerFacts(product, version, str(info.get("run_id", "")), tuple(_risks(info)))
 
 
 def _risks(info: dict[str, Any]) -> Iterator[str]:
