@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gutscore_rs.identity import ProcessIdentity
+if TYPE_CHECKING:
+    # The provisioner imports this before anything slow.
+    from gutscore_rs.identity import ProcessIdentity
 
 WORKERGROUP = "gutscore_rs_workers.workergroup"
-PROVISIONER = "gutscore_rs_workers.provisioner"
+PROVISIONER = "gutscore_rs_workers.provision"
 
 
 def _module(name: str) -> list[str]:
     # -P: the current folder must not come before the installed packages.
     return [sys.executable, "-P", "-m", name]
+
+
+def arguments_of(command: list[str]) -> list[str]:
+    """What such a command line hands to the module's ``main``."""
+    return command[len(_module("")) :]
 
 
 def workergroup_command(access: Path, *, wgroup_id: int, generation: int, token: str, logs: Path) -> list[str]:

@@ -15,12 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gutscore_rs.identity import ProcessIdentity, is_alive, process_stat
+from gutscore_rs.settings import MARK
 
 if sys.platform != "linux":
     import psutil
 
-# Whatever a launch starts inherits this variable; so its offspring is found wherever it went.
-MARK = "GUTSCORE_RS_MARK"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 # The last two: the pid is now that of a thread of another process, which kernels tell in different ways.
 _NOBODY = {errno.ESRCH, errno.ENOENT, errno.EINVAL}

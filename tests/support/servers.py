@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -85,6 +86,12 @@ class Server:
 
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket))
+
+    def version(self) -> str:
+        """Product and version, as it says itself."""
+        with self.client() as client:
+            facts: Any = client.info("server")
+        return f"{self.product} {facts.get('valkey_version') or facts['redis_version']}"
 
     def kill(self) -> None:
         """kill -9, as a crash."""

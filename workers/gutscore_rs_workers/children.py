@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gutscore_rs.processes import MARK, die_with_parent
+from gutscore_rs.processes import die_with_parent
+from gutscore_rs.settings import MARK
 
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 

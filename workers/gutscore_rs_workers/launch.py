@@ -9,8 +9,7 @@ from typing import Any
 
 from gutscore_rs.access import Access
 from gutscore_rs.identity import ProcessIdentity
-from gutscore_rs.processes import MARK
-from gutscore_rs.settings import environment_value
+from gutscore_rs.settings import MARK, environment_value
 from gutscore_rs.store.records import ResourceSetRecord
 
 

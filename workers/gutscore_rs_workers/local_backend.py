@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.access import Access
-from gutscore_rs.entrypoints import workergroup_command
+from gutscore_rs.entrypoints import arguments_of, workergroup_command
 from gutscore_rs.errors import OperationRefusedError, StateFolderError
-from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
 from gutscore_rs.operations.client import finish_release
 from gutscore_rs.paths import CaseFolder
-from gutscore_rs.processes import MARK, kill_marked, marked_processes, start_detached, stop
-from gutscore_rs.settings import environment
+from gutscore_rs.processes import kill_marked, marked_processes, start_detached, stop
+from gutscore_rs.settings import MARK, environment
 from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store
 from gutscore_rs.store.records import LauncherRecord, ResourceSetRecord, State, WorkerRecord
 from gutscore_rs.store.workers import Departure
 from gutscore_rs_workers.affinity import thread_environment
 from gutscore_rs_workers.recovery import recover_lost
+from gutscore_rs_workers.spare import Spare
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,14 @@ class Site:
     Attributes:
         host: This host's name.
         folder: The case's folder here.
+        spare: A launcher that only waits for its orders, if there is one for this operation.
     """
 
     store: Store
     access: Access
     host: str
     folder: CaseFolder
+    spare: Spare | None = None
 
 
 def mark_of(record: ResourceSetRecord, token: str = "") -> str:
@@ -104,25 +107,41 @@ def _start_launcher(site: Site, record: ResourceSetRecord, logs: Path) -> int:
     env = environment() | thread_environment(spec.get("cpus_per_worker"))
     env |= {str(name): str(value) for name, value in (spec.get("env") or {}).items()}
     env[MARK] = case_mark(site.folder) + mark_of(record, record.token)
-    cwd = Path(str(spec.get("cwd") or logs))
-    return start_detached(command, log=logs / "launcher.log", env=env, cwd=cwd if cwd.is_dir() else logs)
+    cwd, log_file = Path(str(spec.get("cwd") or logs)), logs / "launcher.log"
+    cwd = cwd if cwd.is_dir() else logs
+    # An environment of its own may be meant for the loader or for Python: then only a new program will do.
+    if site.spare is not None and not spec.get("env"):
+        if site.spare.order(arguments_of(command), mark=env[MARK], env=env, cwd=cwd, log=log_file):
+            return site.spare.pid
+        log.warning("the spare launcher %d took no orders; it is ended, another is started", site.spare.pid)
+        if (stuck := identify(site.spare.pid, site.host)) is not None:
+            stop(stuck, grace=0.0)
+    return start_detached(command, log=log_file, env=env, cwd=cwd)
 
 
 def _see_it_attach(site: Site, record: ResourceSetRecord, pid: int, log_file: Path) -> str:
     """Wait until the launcher is attached or ended; a death now is a failed attempt with its last words."""
-    began, pause = time.monotonic(), 0.005
+    began, pause, identity = time.monotonic(), 0.005, identify(pid, site.host)
     while time.monotonic() - began < ATTACH_SECONDS:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        ended = _how_it_ended(pid, identity)
         now = site.store.sets.get(record.wgroup_id)
         if now is None or now.token != record.token or now.state is not State.SUBMITTING:
             return f"launcher {pid} started"
-        if found:
-            code = os.waitstatus_to_exitcode(status)
-            return _failed_start(site, record, f"the launcher on {site.host} ended with code {code}: {_tail(log_file)}")
+        if ended:
+            return _failed_start(site, record, f"the launcher on {site.host} {ended}: {_tail(log_file)}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     kill_marked(case_mark(site.folder) + mark_of(record, record.token), prefix=True)
     return _failed_start(site, record, f"the launcher on {site.host} did not report within {ATTACH_SECONDS:.0f} s")
+
+
+def _how_it_ended(pid: int, identity: ProcessIdentity | None) -> str:
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        # It was the spare: the provisioner's child, so the provisioner has its exit code.
+        return "" if identity is not None and is_alive(identity) else "ended"
+    return f"ended with code {os.waitstatus_to_exitcode(status)}" if found else ""
 
 
 def _failed_start(site: Site, record: ResourceSetRecord, error: str) -> str:

@@ -26,13 +26,14 @@ from redis.exceptions import RedisError
 
 from gutscore_rs import __version__, embedded
 from gutscore_rs.access import read_access
+from gutscore_rs.entrypoints import WORKERGROUP
 from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
 from gutscore_rs.operations.client import OperationsClient
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
 from gutscore_rs.processes import become_subreaper
-from gutscore_rs.settings import Settings
+from gutscore_rs.settings import MARK, Settings
 from gutscore_rs.store import Claim, Store, operations_queue
 from gutscore_rs.store.jobs import rq_time
 from gutscore_rs.store.provisioners import PROVISIONER_BEAT
@@ -42,6 +43,7 @@ from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+from gutscore_rs_workers.spare import Spare, start_spare
 from gutscore_rs_workers.wakeup import wake_on
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ LAST_OPERATIONS = 10.0
 COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
 ORPHAN_GRACE = 60.0
+# After a spare launcher was given away, and after one died without orders, the next is started that much later.
+SPARE_PAUSE, SPARE_DIED_PAUSE = 1.0, 60.0
 
 
 class Provisioner:
@@ -66,10 +70,14 @@ class Provisioner:
         site: The case and host it serves.
         owner: The process that the case belongs to, or None.
         guard_server: Whether the embedded server is to be stopped after an owner's death.
+        spare: The first spare launcher.
     """
 
-    def __init__(self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool) -> None:
+    def __init__(
+        self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool, spare: Spare | None = None
+    ) -> None:
         self._site = site
+        self._spare = spare
         self._store = site.store
         self._owner = owner
         self._guard_server = guard_server
@@ -89,6 +97,7 @@ class Provisioner:
         self._operations: dict[int, Claim] = {}
         self._reaper = Reaper()
         self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "work"), 0.0)
+        self._next["spare"] = time.monotonic() + SPARE_PAUSE
         self._work_waits = True
         self._complained: dict[str, float] = {}
         self._stopping = False
@@ -165,11 +174,26 @@ class Provisioner:
             if claim is None:
                 self._work_waits = False
             else:
-                pid = fork_process(lambda taken=claim: self._carry_out(taken))  # type: ignore[misc]
-                self._operations[pid] = claim
+                self._begin(claim)
         if not self._work_waits and not self._peek.armed:
             self._peek.arm()
             self._selector.register(self._peek, selectors.EVENT_READ, self._peek)
+
+    def _begin(self, claim: Claim) -> None:
+        spare = None
+        if claim.job_id.endswith("-request"):
+            spare, self._spare = self._spare, None
+            # Not at once: the workers that start now need the processors more.
+            self._next["spare"] = time.monotonic() + SPARE_PAUSE
+        keep = [spare.control.fileno()] if spare else []
+        pid = fork_process(lambda: self._carry_out(claim, spare), keep=keep)
+        if spare is not None:
+            spare.close()
+        self._operations[pid] = claim
+
+    def _keep_spare(self) -> None:
+        if self._spare is None:
+            self._spare = start_spare(WORKERGROUP, MARK, self._site.folder.root)
 
     def _on_peek(self) -> None:
         self._selector.unregister(self._peek)
@@ -180,10 +204,10 @@ class Provisioner:
             self._reaper.lost_contact()
             self._postpone(*self._next)
 
-    def _carry_out(self, claim: Claim) -> int:
+    def _carry_out(self, claim: Claim, spare: Spare | None) -> int:
         # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.
         store = Store.open(self._site.access, name="operation")
-        return run_claim(Site(store, self._site.access, self._site.host, self._site.folder), claim)
+        return run_claim(Site(store, self._site.access, self._site.host, self._site.folder, spare), claim)
 
     def _bury_children(self) -> None:
         """Wait for operations, and for launchers that we inherited as their subreaper."""
@@ -194,6 +218,10 @@ class Provisioner:
                 return
             if not pid:
                 return
+            if self._spare is not None and pid == self._spare.pid:
+                log.warning("the spare launcher %d ended by itself", pid)
+                self._spare.close()
+                self._spare, self._next["spare"] = None, time.monotonic() + SPARE_DIED_PAUSE
             claim = self._operations.pop(pid, None)
             if claim is not None and os.waitstatus_to_exitcode(status) < 0:
                 log.warning("the operation %s was killed; reconcile will come back to it", claim.job_id)
@@ -206,6 +234,8 @@ class Provisioner:
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
+        if not self._operations:
+            self._every("spare", SPARE_PAUSE, self._keep_spare)
 
     def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         if time.monotonic() >= self._next[name] and self._attempt(name, work):
@@ -274,6 +304,8 @@ class Provisioner:
             self._selector.select(0.1)
             self._bury_children()
         self._peek.close()
+        if self._spare is not None:
+            self._spare.close()
         try:
             for duty in ("reaper", "reconciler"):
                 self._store.provisioners.drop_duty(duty, self._me.member)
@@ -295,8 +327,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a provisioner; see the module's docstring for signals and exit codes."""
+def main(argv: list[str] | None = None, spare: Spare | None = None) -> int:
+    """Run a provisioner; see the module's docstring for signals and exit codes.
+
+    Args:
+        argv: Arguments; None: those of the process.
+        spare: A launcher that waits for orders already.
+    """
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     become_subreaper()
@@ -320,10 +357,7 @@ def main(argv: list[str] | None = None) -> int:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_CONFIG
     try:
-        return Provisioner(Site(store, access, host, folder), owner=owner, guard_server=arguments.guard_server).run()
+        site = Site(store, access, host, folder)
+        return Provisioner(site, owner=owner, guard_server=arguments.guard_server, spare=spare).run()
     finally:
         record.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

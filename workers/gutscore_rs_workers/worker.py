@@ -64,8 +64,6 @@ class Worker:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._memory = context.memory
-        self._store = Store.open(context.access, name=context.rq_name)
-        self._books = JobBooks(context.rq_name, self._store.client)
         self._stopping = False
         self._in_user_code = False
         self._unsure = False
@@ -74,8 +72,11 @@ class Worker:
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
         signal.signal(signal.SIGTERM, self._on_term)
-        self._connect()
         self._tell(READY)
+        # What follows costs more than the fork: it waits until all workers of the launch are there and counted.
+        while not self._registered and not self._leaving():
+            self._wait(IDLE_LOOK)
+        self._open()
         while not self._leaving():
             if not self._may_claim():
                 self._wait(0.2)
@@ -88,6 +89,11 @@ class Worker:
             self._tell(TOOK)
             self._run_claim(claim)
         return EXIT_UNSURE if self._unsure else 0
+
+    def _open(self) -> None:
+        self._store = Store.open(self._context.access, name=self._context.rq_name)
+        self._books = JobBooks(self._context.rq_name, self._store.client)
+        self._connect()
 
     def _leaving(self) -> bool:
         return self._stopping or self._memory.draining
