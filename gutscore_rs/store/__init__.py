@@ -15,7 +15,7 @@ from gutscore_rs.store.keys import CaseKeys, RqKeys, operations_queue, task_queu
 from gutscore_rs.store.provisioners import Provisioners
 from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import ResourceSets
-from gutscore_rs.store.scripts import Scripts
+from gutscore_rs.store.scripts import Scripts, load_scripts
 from gutscore_rs.store.workers import WorkerRegistry
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "RqKeys",
     "ServerFacts",
     "Store",
+    "load_scripts",
     "operations_queue",
     "task_queue",
 ]

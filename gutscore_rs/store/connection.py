@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -29,6 +30,8 @@ from redis.retry import Retry
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError, StoreUnsuitableError
 
+# Else redis-py parses its own package metadata anew for each connection: half of the time that a connection takes.
+DRIVER = {"driver_info": DriverInfo(lib_version=redis.__version__)}
 MINIMUM_REDIS = (7, 0)
 MINIMUM_VALKEY = (7, 2)
 RETRIES = 3
@@ -53,6 +56,7 @@ def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: in
         "username": access.username,
         "password": access.password,
         "client_name": name or None,
+        **DRIVER,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries),

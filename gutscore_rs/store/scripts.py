@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import redis
 from redis.exceptions import NoScriptError
@@ -50,6 +50,12 @@ def source(name: ScriptName) -> str:
 @cache
 def _digest(name: ScriptName) -> str:
     return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
+
+
+def load_scripts() -> None:
+    """Read all scripts: before a fork, so that no child needs memory of its own for them."""
+    for name in get_args(ScriptName):
+        _digest(name)
 
 
 class Scripts:

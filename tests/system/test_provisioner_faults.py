@@ -19,7 +19,7 @@ from support.waiting import holds_for, wait_until
 from gutscore_rs.errors import NoProvisionerError
 from gutscore_rs.identity import ProcessIdentity, identify, process_stat
 from gutscore_rs.operations.doorbell import CARRY_OUT, MsgpackSerializer
-from gutscore_rs.processes import marked_processes
+from gutscore_rs.processes import _mark_of, marked_processes
 from gutscore_rs.store import operations_queue
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import State
@@ -30,9 +30,14 @@ def launchers_of(case: LiveCase) -> list[int]:
     pids = [
         pid
         for pid in marked_processes(f"{case.folder.root}:", prefix=True)
-        if b"workergroup" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"workergroup" in Path(f"/proc/{pid}/cmdline").read_bytes() and not is_spare(pid)
     ]
     return [pid for pid in pids if parent_of(pid) not in pids]
+
+
+def is_spare(pid: int) -> bool:
+    """Whether a launcher waits for its orders still: it has no set in its mark."""
+    return ":spare/" in (_mark_of(pid) or "")
 
 
 def dead_process(host: str) -> ProcessIdentity:

@@ -37,8 +37,7 @@ log = logging.getLogger(__name__)
 EXIT_UNSURE = 75
 READY, IDLE, TOOK = b"R", b"I", b"J"
 WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
-# An idle worker looks by itself now and then, should a wake-up have been lost.
-IDLE_LOOK = 10.0
+SAY_AGAIN = 10.0
 
 
 class JobCut(BaseException):
@@ -73,22 +72,31 @@ class Worker:
         """Serve until told to stop; the exit code."""
         signal.signal(signal.SIGTERM, self._on_term)
         self._tell(READY)
-        # What follows costs more than the fork: it waits until all workers of the launch are there and counted.
-        while not self._registered and not self._leaving():
-            self._wait(IDLE_LOOK)
-        self._open()
+        # A connection costs more time and memory than the fork did: one that never has work needs none.
+        self._rest()
+        if not self._leaving():
+            self._open()
         while not self._leaving():
             if not self._may_claim():
                 self._wait(0.2)
                 continue
             claim = self._claim()
             if claim is None:
-                self._tell(IDLE)
-                self._wait(IDLE_LOOK)
+                # Unsure, it must look again by itself: nobody else would find a job that it holds unawares.
+                if not self._unsure:
+                    self._rest()
                 continue
             self._tell(TOOK)
             self._run_claim(claim)
         return EXIT_UNSURE if self._unsure else 0
+
+    def _rest(self) -> None:
+        """Wait for work, and say so again now and then, should a wake-up have been lost."""
+        woken = False
+        while not woken and not self._leaving():
+            if self._registered:
+                self._tell(IDLE)
+            woken = self._wait(SAY_AGAIN)
 
     def _open(self) -> None:
         self._store = Store.open(self._context.access, name=self._context.rq_name)
@@ -211,7 +219,7 @@ class Worker:
                 outcome = write()
             except StoreUnavailableError as error:
                 log.warning("an outcome waits for Redis: %s", error)
-                self._wait(delay + random.random() * delay, wake=False)  # noqa: S311 - jitter
+                time.sleep(delay + random.random() * delay)  # noqa: S311 - jitter
                 delay = min(delay * 2, 5.0)
                 continue
             if outcome == "fenced":
@@ -222,23 +230,25 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._context.control.send(message)
 
-    def _wait(self, seconds: float, *, wake: bool = True) -> None:
-        """Wait for a word of the launcher; its end of the pipe closing means that it died."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait for a word of the launcher; its end of the pipe closing means that it died.
+
+        Returns:
+            Whether there is work.
+        """
         control = self._context.control
-        if not wake:
-            time.sleep(seconds)
-            return
         control.settimeout(seconds)
         try:
             message = control.recv(64)
         except (TimeoutError, InterruptedError):
-            return
+            return False
         except OSError:
             message = b""
         if REGISTERED in message:
             self._registered = True
         if not message or QUIT in message:
             self._stopping = True
+        return WAKE in message
 
     def _on_term(self, _signum: int, _frame: FrameType | None) -> None:
         self._stopping = True

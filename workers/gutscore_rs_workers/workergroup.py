@@ -22,7 +22,7 @@ from gutscore_rs.paths import StateFolder
 from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import MARK, Settings
 from gutscore_rs.signature import check_description
-from gutscore_rs.store import Store
+from gutscore_rs.store import Store, load_scripts
 from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import Attachment
 from gutscore_rs_workers.launcher import Launch, Launcher
@@ -47,6 +47,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run a launcher until its set ends; see the module's docstring for the exit codes."""
     argv = sys.argv[1:] if argv is None else argv
+    load_scripts()
     if argv[:1] == [WAIT]:
         orders = wait_for_orders(int(argv[1]), MARK)
         if orders is None:
