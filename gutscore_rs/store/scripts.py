@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.records import raw_name
@@ -40,11 +41,26 @@ Argument = str | bytes | int | float
 
 @cache
 def source(name: ScriptName) -> str:
-    """The script's text: its flags (``#!lua``: what it may do on a full server), the prelude, and the rest."""
+    """The script's text: flags (``#!lua``: what it may do on a full server), what it uses of the prelude, the rest."""
     folder = files(__package__) / "lua"
     prelude, body = (folder / "prelude.lua").read_text(), (folder / f"{name}.lua").read_text()
     flags, body = body.split("\n", 1) if body.startswith("#!") else ("", body)
-    return f"{flags}\n{prelude}{body}" if flags else prelude + body
+    text = _used(prelude, body) + body
+    return f"{flags}\n{text}" if flags else text
+
+
+def _used(prelude: str, body: str) -> str:
+    """The definitions of the prelude that a script needs: each costs time at every call.
+
+    They stand apart by blank lines, and a later one may use those before it.
+    """
+    needed = ""
+    for block in reversed(prelude.split("\n\n")):
+        defined = re.search(r"^local (?:function )?(\w+)", block, re.MULTILINE)
+        code = re.sub(r"--.*", "", needed + body)
+        if defined and re.search(rf"\b{defined[1]}\b", code):
+            needed = f"{block.rstrip()}\n{needed}"
+    return needed
 
 
 @cache
@@ -74,8 +90,12 @@ class Scripts:
         """Run a script by its digest; a server that forgot it (restart, SCRIPT FLUSH) gets it again."""
         # Names that are no text must reach Redis as they came from there.
         values: list[Any] = [raw_name(value) if isinstance(value, str) else value for value in arguments]
-        with translated(self._where):
-            try:
-                return self._client.evalsha(_digest(name), len(keys), *keys, *values)
-            except NoScriptError:
+        try:
+            return self._client.evalsha(_digest(name), len(keys), *keys, *values)
+        except NoScriptError:
+            with translated(self._where):
                 return self._client.eval(source(name), len(keys), *keys, *values)
+        except RedisError:
+            # Not around the call: the context manager would cost every count as much as a tenth of its round trip.
+            with translated(self._where):
+                raise

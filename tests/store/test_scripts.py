@@ -114,3 +114,13 @@ def test_scripts_touch_only_keys_that_were_declared(store: Store) -> None:
                 assert words[1] in declared_keys, entry["command"]
             elif words[0].upper() == "ECHO":
                 break
+
+
+def test_a_script_carries_only_what_it_uses_of_the_prelude() -> None:
+    assert "local function now()" in source("count")
+    assert "emit" not in source("count")
+    assert "ENDED" in source("beat")
+    for name in NAMES:
+        for helper in ("now", "text", "emit", "one_of", "keep_for"):
+            used = len(re.findall(rf"\b{helper}\(", source(name))) > 1
+            assert (f"local function {helper}(" in source(name)) == used, f"{name}: {helper}"

@@ -5,6 +5,6 @@
 local at = now()
 local reply = {}
 for i = 1, #KEYS do
-  reply[i] = redis.call('ZCOUNT', KEYS[i], text(at), text(at + tonumber(ARGV[1]) + 1))
+  reply[i] = redis.call('ZCOUNT', KEYS[i], at, at + ARGV[1] + 1)
 end
 return reply
