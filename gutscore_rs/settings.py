@@ -9,7 +9,6 @@ variable                     meaning
 ``GUTSCORE_RS_REDIS_URL``    a Redis to use instead of the embedded server
 ``GUTSCORE_RS_REDIS_PASSWORD_FILE``  file (mode 0600) that holds its password
 ``SLURMD_NODENAME``          set by Slurm inside a job: the node's name
-``GUTSCORE_RS_MARK``         set by us: whatever a launch starts inherits it and is found by it
 ===========================  ==========================================================
 """
 
@@ -20,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# Set by us: whatever a launch starts inherits it; so its offspring is found wherever it went.
 MARK = "GUTSCORE_RS_MARK"
 
 

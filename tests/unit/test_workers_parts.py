@@ -276,6 +276,7 @@ def test_a_job_whose_record_is_garbage_fails_and_takes_no_worker_with_it(
         job = queue.enqueue(tasks.square, 3)
         client.hset(job.key, mapping=poison)
         worker = Worker(WorkerContext(access, 0, "rq-poisoned", [queue.name], theirs, SharedMemory(1), 15.0))
+        worker._open()
         claim = store.jobs.claim([queue.name], "rq-poisoned")
         assert claim is not None
         worker._run_claim(claim)
