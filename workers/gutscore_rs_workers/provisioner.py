@@ -30,6 +30,7 @@ from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
 from gutscore_rs.operations.client import OperationsClient
+from gutscore_rs.operations.doorbell import FAILURE_TTL
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
 from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import Settings
@@ -42,6 +43,7 @@ from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
 from gutscore_rs_workers.wakeup import wake_on
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ class Provisioner:
         self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
         self._selector = selectors.DefaultSelector()
         self._operations: dict[int, Claim] = {}
+        self._unbooked: list[Claim] = []
         self._reaper = Reaper()
         self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "work"), 0.0)
         self._work_waits = True
@@ -195,14 +198,29 @@ class Provisioner:
             if not pid:
                 return
             claim = self._operations.pop(pid, None)
-            if claim is not None and os.waitstatus_to_exitcode(status) < 0:
-                log.warning("the operation %s was killed; reconcile will come back to it", claim.job_id)
+            if claim is not None and os.waitstatus_to_exitcode(status) not in (0, 1):
+                log.warning("the operation %s was killed, or Redis was gone: its job goes back", claim.job_id)
+                self._unbooked.append(claim)
+
+    def _settle(self) -> None:
+        """Operations whose process ended without booking anything: who carries them out again finds what is left."""
+        while self._unbooked:
+            claim = self._unbooked[-1]
+            again = self._store.jobs.put_back(
+                claim.job_id, claim.execution, claim.queue, claim.worker, most_deliveries=MOST_DELIVERIES
+            )
+            if again == "exhausted":
+                text = f"Its process was killed {MOST_DELIVERIES} times; reconcile comes back to the set."
+                self._store.jobs.fail(claim, text=text, ttl=FAILURE_TTL)
+            self._unbooked.pop()
 
     # -- periodic work --------------------------------------------------------------------------------------
 
     def _periodic(self) -> None:
         self._every("beat", PROVISIONER_BEAT, self._beat)
         self._every("rq", RQ_BEAT, self._beat_rq)
+        if self._unbooked:
+            self._attempt("work", self._settle)
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
@@ -274,7 +292,11 @@ class Provisioner:
             self._selector.select(0.1)
             self._bury_children()
         self._peek.close()
+        for pid in self._operations:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         try:
+            recover_lost(self._store, self._rq_name, reason="its provisioner was ended")
             for duty in ("reaper", "reconciler"):
                 self._store.provisioners.drop_duty(duty, self._me.member)
             self._store.provisioners.leave(self._me.member)
