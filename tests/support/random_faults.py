@@ -122,7 +122,7 @@ class World:
 
     def finish(self) -> None:
         """All jobs end, the accounts are right, everything is released."""
-        wait_until(lambda: not self.ledger.open_jobs(), 60, what="every job ended", interval=0.1)
+        wait_until(self.ledger.collect, 60, what="every job ended", interval=0.1)
         lost = {int(event.fields["pid"]) for event in self.case.store.history.lost(10_000)}
         check_accounts(self.ledger, self.queues, lost | self.ended_by_release)
         for wgroup_id in [*SETS, CHURNED]:

@@ -1,0 +1,47 @@
+"""Sets come and go, workers are killed, jobs run: nothing grows. One minute; ``--soak-minutes 15`` for the long one."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+from support.cases import LiveCase
+from support.ledger import Ledger, check_accounts
+from support.soak import COMING_AND_GOING, JOBS_PER_SECOND, STAYING, Soak
+from support.waiting import wait_until
+
+# The first third of the time is warm-up; RQ keeps the record of a dead worker for eight minutes, we a burnt nonce for
+# ten, so in a minute both only grow.
+WARM_UP = 1 / 3
+ALLOWED = {
+    r".* (rss|pss|uss)": 1.0,
+    r"server (rss|pss|uss|used)": 4.0,
+    r".* fds": 2,
+    r"processes": 6,
+    r"keys (jobs|registries|sets|other)": 150,
+    r"entries of registries": 150,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_nothing_grows_while_sets_come_and_go_and_workers_die(case: LiveCase, tmp_path: Path, soak_minutes: float) -> None:
+    case.start_provisioner()
+    soak = Soak(case, Ledger(tmp_path / "runs", keep=10), random.Random(20261124))
+    soak.run(soak_minutes * 60)
+    wait_until(soak.ledger.collect, 60, what="every job ended", interval=0.5)
+    table = tmp_path / "soak.tsv"
+    table.write_text(soak.table.text())
+    print(f"{soak.table.text()}\n{len(soak.ledger.kinds)} jobs, {soak.requests} requests, {soak.killed} workers killed")
+    lost = {int(event.fields["pid"]) for event in case.store.history.lost(10_000)}
+    check_accounts(soak.ledger, soak.queues, lost | soak.ended_by_release)
+    assert len(soak.ledger.kinds) > 0.9 * soak_minutes * 60 * JOBS_PER_SECOND
+    for name in soak.table.rows[-1]:
+        for pattern, limit in ALLOWED.items():
+            if re.fullmatch(pattern, name):
+                growth = soak.table.growth(name, warm_up=WARM_UP)
+                print(f"{name}: {growth:+.2f} of {limit}")
+    for wgroup_id in (STAYING, *COMING_AND_GOING):
+        case.operations.release(wgroup_id, timeout=30)
