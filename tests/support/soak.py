@@ -19,6 +19,7 @@ from rq import Queue
 from support.cases import LiveCase
 from support.ledger import Ledger
 
+from gutscore_rs.processes import marked_processes
 from gutscore_rs.store import task_queue
 from gutscore_rs.store.records import State
 
@@ -173,16 +174,16 @@ class Soak:
         row["log provisioner"] = self.case.folder.log("provisioner").stat().st_size / 1e3
         row["log launcher"] = _size(self.case.folder.logs / f"set-{STAYING}" / "g1" / "launcher.log") / 1e3
         row["logs"] = sum(map(_size, logs)) / 1e3
-        row["processes"] = len(psutil.Process().children(recursive=True)) + len(self._descendants())
+        # What jobs leave behind lives as long as its worker, and has a child each.
+        row["helpers"] = 2 * len(self.ledger.helpers())
+        marked = len(marked_processes(f"{self.case.folder.root}:", prefix=True))
+        row["processes without helpers"] = marked - row["helpers"]
         return row
 
     def _entries(self) -> int:
         client = self.case.store.client
         keys = client.keys("rq:finished:*") + client.keys("rq:failed:*") + client.keys("rq:wip:*")
         return sum(client.zcard(key) for key in keys)
-
-    def _descendants(self) -> list[psutil.Process]:
-        return [child for one in self.case.provisioners for child in psutil.Process(one.pid).children(recursive=True)]
 
 
 def _size(file: Path) -> int:

@@ -11,6 +11,7 @@ not be reached at the start; 78 the configuration is bad.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -42,7 +43,7 @@ from gutscore_rs_workers.carry_out import run_claim
 from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
-from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
 from gutscore_rs_workers.wakeup import wake_on
 
@@ -55,6 +56,7 @@ ROUND = 0.5
 GLOBAL_ROUND = 1.0
 DUTY = 4.0
 RQ_BEAT = 60.0
+COLLECT = 60.0
 LAST_OPERATIONS = 10.0
 COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
@@ -91,7 +93,8 @@ class Provisioner:
         self._operations: dict[int, Claim] = {}
         self._unbooked: list[Claim] = []
         self._reaper = Reaper()
-        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "work"), 0.0)
+        self._contact = Contact()
+        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "garbage", "work"), 0.0)
         self._work_waits = True
         self._complained: dict[str, float] = {}
         self._stopping = False
@@ -133,7 +136,7 @@ class Provisioner:
             step()
         except (StoreUnavailableError, RedisError, OSError) as error:
             log.warning("%s", error)
-            self._reaper.lost_contact()
+            self._lost_contact()
             # All steps need Redis: try again together, not one after the other.
             self._postpone(*self._next)
         except GutscoreError as error:
@@ -142,6 +145,10 @@ class Provisioner:
         else:
             return True
         return False
+
+    def _lost_contact(self) -> None:
+        self._reaper.contact.lost()
+        self._contact.lost()
 
     def _complain(self, complaints: list[str]) -> None:
         """Log what is wrong in Redis, once a minute each."""
@@ -180,7 +187,7 @@ class Provisioner:
             self._work_waits = self._peek.ready()
         except (RedisError, OSError) as error:
             log.warning("lost the connection that watches the queue: %s", error)
-            self._reaper.lost_contact()
+            self._lost_contact()
             self._postpone(*self._next)
 
     def _carry_out(self, claim: Claim) -> int:
@@ -224,6 +231,8 @@ class Provisioner:
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
+        # RQ's objects are in cycles. By itself Python would look at them after an hour, when they are many megabytes.
+        self._every("garbage", COLLECT, self._collect)
 
     def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         if time.monotonic() >= self._next[name] and self._attempt(name, work):
@@ -252,6 +261,10 @@ class Provisioner:
         self._complain(local_round(self._site))
         self._watch_owner()
 
+    @staticmethod
+    def _collect() -> None:
+        gc.collect()
+
     def _cap_logs(self) -> None:
         for folder in (self._site.folder.logs, self._site.folder.server_dir):
             for file in cap_logs(folder):
@@ -265,7 +278,7 @@ class Provisioner:
                 log.warning("%d workers left the registry: their leases ended", removed)
             self._complain(self._reaper.complaints)
         if duties.take_duty("reconciler", self._me.member, DUTY):
-            global_round(self._site)
+            global_round(self._site, self._contact)
 
     def _watch_owner(self) -> None:
         """The `run` that owns this case died: end what is bound to it, then the embedded server and ourselves."""
