@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Collection
@@ -17,7 +18,7 @@ from gutscore_rs.entrypoints import provisioner_command
 from gutscore_rs.errors import GutscoreError, NoProvisionerError, ReleaseError, SerializationError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, this_host
 from gutscore_rs.paths import CaseFolder, StateFolder, locked, write_private
-from gutscore_rs.processes import kill_marked, start_detached, stop
+from gutscore_rs.processes import Trail, kill_trail, start_detached, stop
 from gutscore_rs.settings import Settings, environment
 from gutscore_rs.store import Store
 
@@ -159,7 +160,8 @@ def stop_services(case: Case, *, remove: bool) -> None:
         case.close()
         if case.access.socket is not None and not embedded.stop(case.folder, case.host):
             problems.append("the embedded server")
-        left = kill_marked(f"{case.folder.root}:", prefix=True)
+        output = f"{os.path.realpath(case.folder.logs)}/set-"
+        left = kill_trail(Trail(f"{case.folder.root}:", prefix=True, output=output))
         problems += [f"process {pid} of a task" for pid in left]
     if problems:
         raise ReleaseError(f"Case {case.name!r}: these survived: {', '.join(problems)}. End them by hand.")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.identity import ProcessIdentity, is_alive, process_stat
@@ -156,11 +157,6 @@ def _mark_of(pid: int) -> str | None:
     return os.fsdecode(found[len(start) :]) if block else None
 
 
-def _is_living(pid: int) -> bool:
-    stat = process_stat(pid)
-    return stat is not None and stat[0] not in "ZX"
-
-
 def _is_executing(pid: int) -> bool:
     """Whether a process without an environment has a program all the same; kernel threads and zombies have none."""
     try:
@@ -169,10 +165,55 @@ def _is_executing(pid: int) -> bool:
         return False
 
 
-def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """By what a process is known for one of ours, whatever it did since it was started.
+
+    Attributes:
+        mark: The mark that it was started with; empty: nobody's.
+        prefix: Whether marks that begin so fit too.
+        output: Begin of a path: who has no mark (it cleared its environment) and writes its stdout or stderr there.
+        sessions: Who has no mark and is in one of these sessions.
+    """
+
+    mark: str
+    prefix: bool = False
+    output: str = ""
+    sessions: frozenset[int] = frozenset()
+
+    def fits(self, pid: int, mark: str | None) -> bool:
+        """Whether a process with this mark (see ``_mark_of``) is meant, and lives."""
+        stat = process_stat(pid)
+        if stat is None or stat[0] in "ZX":
+            return False
+        if mark:
+            return mark.startswith(self.mark) if self.prefix else mark == self.mark
+        found = stat[1] in self.sessions or (bool(self.output) and _writes_into(pid, self.output))
+        # Of a program that runs as another user (setuid) neither is the mark seen, nor could it be ended.
+        return found and _may_signal(pid)
+
+
+def _may_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _writes_into(pid: int, path: str) -> bool:
+    """Whether stdout or stderr of a process is a file whose path begins so; unknown (False) outside Linux."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).startswith(path):
+                return True
+    return False
+
+
+def _find(trail: Trail, *, stop_them: bool = False) -> list[int]:
     """Look until a listing shows nobody new: one look misses what forks and exits faster than /proc is read."""
     found: list[int] = []
-    if not value:
+    if not trail.mark:
         # As a prefix it would be that of every case of this user.
         return found
     judged, patience = {os.getpid()}, time.monotonic() + EXEC_SECONDS
@@ -184,7 +225,7 @@ def _find_marked(value: str, *, prefix: bool, stop_them: bool = False) -> list[i
                 veiled += 1
                 continue
             judged.add(pid)
-            if mark and (mark.startswith(value) if prefix else mark == value) and _is_living(pid):
+            if trail.fits(pid, mark):
                 found.append(pid)
                 if stop_them:
                     _kill(pid, signal.SIGSTOP)
@@ -202,17 +243,22 @@ def _kill(pid: int, signum: int) -> None:
 
 def marked_processes(value: str, *, prefix: bool = False) -> list[int]:
     """Living processes, other than this one, that were started with the mark (or one that starts with it)."""
-    return _find_marked(value, prefix=prefix)
+    return _find(Trail(value, prefix))
 
 
 def kill_marked(value: str, *, prefix: bool = False, timeout: float = 5.0) -> list[int]:
-    """Kill every process with the mark, whatever session it went to; those that survive.
+    """Kill every process with the mark, whatever session it went to; those that survive."""
+    return kill_trail(Trail(value, prefix), timeout=timeout)
+
+
+def kill_trail(trail: Trail, *, timeout: float = 5.0) -> list[int]:
+    """Kill every process that is known by a trail; those that survive.
 
     Each is stopped as soon as it is seen and all are killed after that: a process that forks faster than it is
     found must lose.
     """
     ends = time.monotonic() + timeout
-    while (found := _find_marked(value, prefix=prefix, stop_them=True)) and time.monotonic() < ends:
+    while (found := _find(trail, stop_them=True)) and time.monotonic() < ends:
         for pid in found:
             _kill(pid, signal.SIGKILL)
         for pid in found:
@@ -221,14 +267,33 @@ def kill_marked(value: str, *, prefix: bool = False, timeout: float = 5.0) -> li
     return found
 
 
-def session_members(sid: int) -> list[int]:
-    """Processes of a session, zombies left out."""
-    members = []
-    for pid in _pids():
-        stat = process_stat(pid)
-        if stat is not None and stat[1] == sid and stat[0] not in "ZX":
-            members.append(pid)
-    return members
+def kill_children(timeout: float = 5.0) -> list[int]:
+    """Kill every child of this process, then theirs, which a subreaper inherits; those that survive."""
+    ends = time.monotonic() + timeout
+    while (found := _children()) and time.monotonic() < ends:
+        for pid in found:
+            _kill(pid, signal.SIGSTOP)
+        for pid in found:
+            _kill(pid, signal.SIGKILL)
+        for pid in found:
+            reap(pid)
+        time.sleep(0.005)
+    return found
+
+
+def _children() -> list[int]:
+    if sys.platform != "linux":
+        return [child.pid for child in psutil.Process().children()]
+    me = os.getpid()
+    return [pid for pid in _pids() if _parent_of(pid) == me]
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    return int(text[text.rindex(b")") + 2 :].split()[1])
 
 
 def _prctl(option: int, value: int) -> bool:

@@ -28,6 +28,15 @@ settings.register_profile(
 settings.load_profile("ours")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-minutes", type=float, default=1.0, help="how long tests/system/test_soak.py loads a case")
+
+
+@pytest.fixture
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--soak-minutes"))
+
+
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A running Valkey, then a running Redis, shared by tests that only read and write keys."""

@@ -98,7 +98,9 @@ class Store:
         return int(info.get("maxclients", 10000)), int(info.get("connected_clients", 0))
 
     def forget(self) -> None:
-        """Remove every key of this case, once no worker lives.
+        """Remove every key of this case, once no worker lives, but for the registry of its provisioners.
+
+        The living serve on; what a dead one had taken is found by its entry.
 
         Raises:
             StateConflictError: A resource set has not ended.
@@ -111,9 +113,10 @@ class Store:
                 )
         for wgroup_id in self.sets.ids():
             self.sets.forget(wgroup_id)
+        stay = tuple(text.encode() for text in (f"{self.keys.root}:tombstone:", f"{self.keys.root}:provisioner"))
         with translated(self.where):
             for key in self.client.scan_iter(match=f"{self.keys.root}:*", count=1000):
-                if not key.startswith(f"{self.keys.root}:tombstone:".encode()):
+                if not key.startswith(stay):
                     self.client.delete(key)
 
     def close(self) -> None:

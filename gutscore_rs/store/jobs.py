@@ -299,6 +299,20 @@ class Jobs:
                 lost.append(name)
         return lost
 
+    def trim(self, queues: Sequence[str], now: float) -> None:
+        """Take out of RQ's registries what RQ has forgotten; its own workers do so now and then (rq: clean_registries).
+
+        Args:
+            queues: Full names of the queues.
+            now: Seconds by the server's clock.
+        """
+        with translated(self._where):
+            pipeline = self._client.pipeline(transaction=False)
+            for queue in queues:
+                for key in (self.keys.finished(queue), self.keys.failed(queue)):
+                    pipeline.zremrangebyscore(key, 0, now)
+            pipeline.execute()
+
     def tallies(self, queues: Sequence[str]) -> dict[str, dict[str, int]]:
         """Jobs queued, started, finished and failed, by queue, without RQ's clean-up on reading."""
         with translated(self._where):

@@ -79,7 +79,9 @@ class Provisioners:
 
     def expired(self) -> list[str]:
         """Members whose lease is over and who did not deregister: they were killed, or are cut off."""
-        reply = self._scripts.run("expired", [self._keys.provisioners, self._keys.provisioner_info], [100])
+        reply = self._scripts.run(
+            "expired", [self._keys.provisioners, self._keys.provisioner_info], [100, PROVISIONER_LEASE]
+        )
         return [name_of(member) for member in reply[::2]]
 
     def rq_name(self, member: str) -> str:

@@ -110,7 +110,7 @@ class WorkerRegistry:
             self._scripts.run(
                 "leave",
                 [keys.live(wgroup_id), keys.workers(wgroup_id), keys.states(wgroup_id), keys.lost],
-                [wgroup_id, "expired" if only_expired else "keep" if keep_records else "", *flat],
+                [wgroup_id, LEASE_SECONDS if only_expired else "keep" if keep_records else "", *flat],
             )
         )
 
@@ -176,7 +176,9 @@ class WorkerRegistry:
 
     def expired(self, wgroup_id: int, limit: int = 1000) -> list[WorkerRecord]:
         """Workers whose lease is over and who were not deregistered: their host is lost, or cut off."""
-        reply = self._scripts.run("expired", [self._keys.live(wgroup_id), self._keys.workers(wgroup_id)], [limit])
+        reply = self._scripts.run(
+            "expired", [self._keys.live(wgroup_id), self._keys.workers(wgroup_id)], [limit, LEASE_SECONDS]
+        )
         return [
             _decode_or_guess(name_of(member), wgroup_id, packed)
             for member, packed in zip(reply[::2], reply[1::2], strict=True)

@@ -131,3 +131,17 @@ def leave_mark(file: str, seconds: float) -> None:
     """Show that the job was begun, then take a while."""
     Path(file).touch()
     time.sleep(seconds)
+
+
+def fork_for_ever(file: str) -> None:
+    """A process that forks and ends, for ever: its pid is another one each time it is looked for."""
+    if os.fork():
+        time.sleep(300)
+    os.setsid()
+    while True:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, f"{os.getpid()} ".encode())
+        os.close(descriptor)
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.002)

@@ -39,12 +39,19 @@ def program(product: str) -> str:
 
 @dataclass
 class Server:
-    """A server process that tests may kill and start again."""
+    """A server process that tests may kill and start again.
+
+    Attributes:
+        options: Further arguments, which go before ours.
+        env: Further variables of its environment.
+    """
 
     product: str
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gs-test-")))
     append_only: bool = True
     process: subprocess.Popen[bytes] | None = None
+    options: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
 
     @property
     def socket(self) -> Path:
@@ -73,8 +80,10 @@ class Server:
             str(self.folder / "log"),
             "--daemonize",
             "no",
+            *self.options,
         ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        env = dict(os.environ) | self.env
+        self.process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, 10, what=f"the {self.product} server answers")
 
     def _answers(self) -> bool:

@@ -19,10 +19,12 @@ from gutscore_rs import processes
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, process_stat
 from gutscore_rs.processes import (
     MARK,
+    Trail,
+    _find,
     kill_marked,
+    kill_trail,
     marked_processes,
     send_signal,
-    session_members,
     start_detached,
     stop,
     wait_gone,
@@ -182,19 +184,45 @@ def test_a_program_that_does_not_exist_is_an_oserror_and_leaves_no_process(tmp_p
     assert caught.value.errno == errno.ENOENT
 
 
-def test_members_of_a_session_are_found_and_others_are_not(spawn, tmp_path: Path) -> None:
+def test_who_has_no_mark_is_known_by_its_session_or_its_output_and_others_are_not(spawn, tmp_path: Path) -> None:
     code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
-    pid = start_detached(
-        [sys.executable, "-c", code], log=tmp_path / "log", env=os.environ | {MARK: str(tmp_path)}, cwd=tmp_path
-    )
-    other = spawn()
+    command, bare = [sys.executable, "-c", code], {"PATH": os.environ["PATH"]}
+    bystander = spawn()
+    marked = start_detached(command, log=tmp_path / "log", env=bare | {MARK: f"{tmp_path}:other"}, cwd=tmp_path)
     try:
-        members = wait_until(lambda: len(found := session_members(pid)) == 2 and found, what="child and grandchild")
-        assert pid in members
-        assert other.pid not in members
+        for known in (
+            ({"sessions": True}, {"output": f"{tmp_path}/lo"}) if sys.platform == "linux" else ({"sessions": True},)
+        ):
+            pid = start_detached(command, log=tmp_path / "log", env=bare, cwd=tmp_path)
+            sessions = frozenset({pid, marked} if "sessions" in known else ())
+            trail = Trail(f"{tmp_path}:mine", output=str(known.get("output", "")), sessions=sessions)
+            members = wait_until(lambda t=trail: len(found := _find(t)) == 2 and found, what="child and grandchild")
+            assert pid in members
+            assert kill_trail(trail) == []
+            assert not any(not gone(member) for member in members)
+        # Whoever has another mark belongs to somebody else, whatever session it is in and wherever it writes.
+        assert not gone(marked)
+        assert not gone(bystander.pid)
     finally:
-        assert kill_marked(str(tmp_path)) == []
-    assert session_members(pid) == []
+        assert kill_marked(f"{tmp_path}:other") == []
+
+
+FAMILY = """
+import subprocess, sys, time
+from gutscore_rs.processes import become_subreaper, kill_children
+become_subreaper()
+code = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork(); time.sleep(60)"
+subprocess.run([sys.executable, "-c", code], env={})
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(kill_children(), flush=True)
+time.sleep(0.1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
+def test_children_and_what_was_inherited_as_a_subreaper_are_killed() -> None:
+    done = subprocess.run([sys.executable, "-c", FAMILY], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout == "[]\n", done.stderr
 
 
 DAEMON = """

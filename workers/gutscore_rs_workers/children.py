@@ -88,8 +88,10 @@ def fork_process(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    # Objects shared before the fork stay shared: a collection in the child would touch, hence copy, their pages.
-    gc.freeze()
+    # Objects shared before the fork stay shared: a collection in the child would touch, hence copy, their pages. Once
+    # only: what is garbage at that moment, and not yet collected, stays for ever.
+    if not gc.get_freeze_count():
+        gc.freeze()
     parent = os.getpid()
     pid = os.fork()
     if pid:

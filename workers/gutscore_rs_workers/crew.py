@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gutscore_rs.identity import identify
-from gutscore_rs.processes import kill_marked, session_members
+from gutscore_rs.processes import Trail, kill_trail
 from gutscore_rs_workers.affinity import bind_cpus, gpu_environment, share
 from gutscore_rs_workers.allocation import Grant
 from gutscore_rs_workers.children import Child, fork_process, new_nonce
@@ -96,11 +97,10 @@ class Crew:
             launch.access, index, rq_name, launch.queues, theirs, self._memory, launch.timeout_grace
         )
         self._memory.write(index, Cursor())
-        log_file = launch.logs / f"worker-{index}.log"
         pid = fork_process(
             lambda: self._become_worker(context),
             keep=[theirs.fileno()],
-            log_file=log_file,
+            log_file=self._log_file(index),
             mark=self._worker_mark(nonce),
         )
         theirs.close()
@@ -111,6 +111,9 @@ class Crew:
         child = Child(index, pid, nonce, ticks, member, rq_name, ours)
         self.children[pid] = child
         return child
+
+    def _log_file(self, index: int) -> Path:
+        return self._launch.logs / f"worker-{index}.log"
 
     def _worker_mark(self, nonce: str) -> str:
         return f"{self._launch.mark}/{nonce}"
@@ -186,12 +189,8 @@ class Crew:
         return death
 
     def _kill_leftovers(self, child: Child) -> None:
-        for pid in session_members(child.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-        kill_marked(self._worker_mark(child.nonce))
+        mark, log_file = self._worker_mark(child.nonce), os.path.realpath(self._log_file(child.index))
+        kill_trail(Trail(mark, output=log_file, sessions=frozenset({child.pid})))
 
     @staticmethod
     def _reason(child: Child, status: int) -> str:

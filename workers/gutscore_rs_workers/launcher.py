@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from gutscore_rs.errors import CapacityError, StoreError
 from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
-from gutscore_rs.processes import kill_marked
+from gutscore_rs.processes import kill_children, kill_marked
 from gutscore_rs.store import Store
 from gutscore_rs.store.records import OPEN, State
 from gutscore_rs_workers.affinity import available_cpus, available_gpus
@@ -333,7 +333,8 @@ class Launcher:
             self._legacies.advance()
             self._selector.select(0.05)
             self._legacies.reap()
-        survivors = kill_marked(self._launch.mark, prefix=True)
+        # Whoever cleared its environment and left its session lost its parent, too, when its worker ended.
+        survivors = kill_marked(self._launch.mark, prefix=True) + kill_children()
         if survivors:
             log.error("these processes of tasks could not be killed: %s", survivors)
         while not self._ending.fenced and not self._keeper.detach(self._ending.final, self._ending.why):

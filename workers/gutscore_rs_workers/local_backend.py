@@ -6,17 +6,17 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gutscore_rs.access import Access
 from gutscore_rs.entrypoints import arguments_of, workergroup_command
 from gutscore_rs.errors import OperationRefusedError, StateFolderError
-from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here
+from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, process_stat
 from gutscore_rs.operations.client import finish_release
 from gutscore_rs.paths import CaseFolder
-from gutscore_rs.processes import kill_marked, marked_processes, start_detached, stop
+from gutscore_rs.processes import Trail, kill_marked, kill_trail, marked_processes, start_detached, stop
 from gutscore_rs.settings import MARK, environment
 from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store
@@ -63,6 +63,27 @@ def case_mark(folder: CaseFolder) -> str:
     return f"{folder.root}:"
 
 
+def logs_of(site: Site, record: ResourceSetRecord) -> Path:
+    """The folder of the logs of a request's launchers and workers."""
+    return site.folder.logs / f"set-{record.wgroup_id}" / f"g{record.generation}"
+
+
+def trail_of(site: Site, record: ResourceSetRecord, token: str = "", workers: Iterable[WorkerRecord] = ()) -> Trail:
+    """By what all is known that a launch, or a whole request, has started here; ``workers``: those that it had."""
+    return Trail(
+        case_mark(site.folder) + mark_of(record, token),
+        prefix=True,
+        output=f"{os.path.realpath(logs_of(site, record))}/",
+        sessions=frozenset(worker.pid for worker in workers if _is_its_session(worker)),
+    )
+
+
+def _is_its_session(worker: WorkerRecord) -> bool:
+    """Whether a session of this number is the worker's: no other gets the number while the session has members."""
+    stat = process_stat(worker.pid)
+    return stat is None or stat[2] == worker.start_ticks
+
+
 def start(site: Site, record: ResourceSetRecord) -> str:
     """Carry out a request: start a launcher and see it attach.
 
@@ -90,7 +111,7 @@ def start(site: Site, record: ResourceSetRecord) -> str:
     )
     if taken is None:
         return "nothing to start: the set changed meanwhile"
-    logs = site.folder.logs / f"set-{record.wgroup_id}" / f"g{record.generation}"
+    logs = logs_of(site, record)
     try:
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         pid = _start_launcher(site, taken, logs)
@@ -176,7 +197,7 @@ def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], obje
         bury_launcher(site, record, launcher, "released")
         if not stopped:
             log.error("launcher %d survived SIGKILL", launcher.identity.pid)
-    left = kill_marked(case_mark(site.folder) + mark_of(record), prefix=True)
+    left = kill_trail(trail_of(site, record))
     if left:
         error = f"these processes on {site.host} could not be killed: {left}"
         site.store.sets.note(record.wgroup_id, error=error)
@@ -200,10 +221,10 @@ def dead_launchers(site: Site, record: ResourceSetRecord) -> list[LauncherRecord
 def bury_launcher(site: Site, record: ResourceSetRecord, launcher: LauncherRecord, reason: str) -> None:
     """A launcher's process is gone: so are its workers. Deregister them at once, and hand on their jobs.
 
-    Its workers die with it (PDEATHSIG); what their tasks had started is found by its mark.
+    Its workers die with it (PDEATHSIG); what their tasks had started is found by its trail.
     """
-    kill_marked(case_mark(site.folder) + mark_of(record, launcher.token), prefix=True)
     workers = site.store.workers.registered(record.wgroup_id, launcher.node)
+    kill_trail(trail_of(site, record, launcher.token, workers))
     deregister(site.store, record.wgroup_id, workers, reason)
     site.store.sets.detach(
         record.wgroup_id, generation=record.generation, node=launcher.node, owner=launcher.owner, final=None, why=reason

@@ -11,6 +11,7 @@ not be reached at the start; 78 the configuration is bad.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
 from gutscore_rs.operations.client import OperationsClient
+from gutscore_rs.operations.doorbell import FAILURE_TTL
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
 from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import MARK, Settings
@@ -42,7 +44,8 @@ from gutscore_rs_workers.carry_out import run_claim
 from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
-from gutscore_rs_workers.reconcile import Reaper, global_round, local_round
+from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
+from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
 from gutscore_rs_workers.spare import Spare, start_spare
 from gutscore_rs_workers.wakeup import wake_on
 
@@ -55,6 +58,7 @@ ROUND = 0.5
 GLOBAL_ROUND = 1.0
 DUTY = 4.0
 RQ_BEAT = 60.0
+COLLECT = 60.0
 LAST_OPERATIONS = 10.0
 COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
@@ -95,8 +99,10 @@ class Provisioner:
         self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
         self._selector = selectors.DefaultSelector()
         self._operations: dict[int, Claim] = {}
+        self._unbooked: list[Claim] = []
         self._reaper = Reaper()
-        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "work"), 0.0)
+        self._contact = Contact()
+        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "garbage", "work"), 0.0)
         self._next["spare"] = time.monotonic() + SPARE_PAUSE
         self._work_waits = True
         self._complained: dict[str, float] = {}
@@ -139,7 +145,7 @@ class Provisioner:
             step()
         except (StoreUnavailableError, RedisError, OSError) as error:
             log.warning("%s", error)
-            self._reaper.lost_contact()
+            self._lost_contact()
             # All steps need Redis: try again together, not one after the other.
             self._postpone(*self._next)
         except GutscoreError as error:
@@ -148,6 +154,10 @@ class Provisioner:
         else:
             return True
         return False
+
+    def _lost_contact(self) -> None:
+        self._reaper.contact.lost()
+        self._contact.lost()
 
     def _complain(self, complaints: list[str]) -> None:
         """Log what is wrong in Redis, once a minute each."""
@@ -201,7 +211,7 @@ class Provisioner:
             self._work_waits = self._peek.ready()
         except (RedisError, OSError) as error:
             log.warning("lost the connection that watches the queue: %s", error)
-            self._reaper.lost_contact()
+            self._lost_contact()
             self._postpone(*self._next)
 
     def _carry_out(self, claim: Claim, spare: Spare | None) -> int:
@@ -223,19 +233,36 @@ class Provisioner:
                 self._spare.close()
                 self._spare, self._next["spare"] = None, time.monotonic() + SPARE_DIED_PAUSE
             claim = self._operations.pop(pid, None)
-            if claim is not None and os.waitstatus_to_exitcode(status) < 0:
-                log.warning("the operation %s was killed; reconcile will come back to it", claim.job_id)
+            if claim is not None and os.waitstatus_to_exitcode(status) not in (0, 1):
+                log.warning("the operation %s was killed, or Redis was gone: its job goes back", claim.job_id)
+                self._unbooked.append(claim)
+
+    def _settle(self) -> None:
+        """Operations whose process ended without booking anything: who carries them out again finds what is left."""
+        while self._unbooked:
+            claim = self._unbooked[-1]
+            again = self._store.jobs.put_back(
+                claim.job_id, claim.execution, claim.queue, claim.worker, most_deliveries=MOST_DELIVERIES
+            )
+            if again == "exhausted":
+                text = f"Its process was killed {MOST_DELIVERIES} times; reconcile comes back to the set."
+                self._store.jobs.fail(claim, text=text, ttl=FAILURE_TTL)
+            self._unbooked.pop()
 
     # -- periodic work --------------------------------------------------------------------------------------
 
     def _periodic(self) -> None:
         self._every("beat", PROVISIONER_BEAT, self._beat)
         self._every("rq", RQ_BEAT, self._beat_rq)
+        if self._unbooked:
+            self._attempt("work", self._settle)
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
         if not self._operations:
             self._every("spare", SPARE_PAUSE, self._keep_spare)
+        # RQ's objects are in cycles. By itself Python would look at them after an hour, when they are many megabytes.
+        self._every("garbage", COLLECT, self._collect)
 
     def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         if time.monotonic() >= self._next[name] and self._attempt(name, work):
@@ -264,6 +291,10 @@ class Provisioner:
         self._complain(local_round(self._site))
         self._watch_owner()
 
+    @staticmethod
+    def _collect() -> None:
+        gc.collect()
+
     def _cap_logs(self) -> None:
         for folder in (self._site.folder.logs, self._site.folder.server_dir):
             for file in cap_logs(folder):
@@ -277,7 +308,7 @@ class Provisioner:
                 log.warning("%d workers left the registry: their leases ended", removed)
             self._complain(self._reaper.complaints)
         if duties.take_duty("reconciler", self._me.member, DUTY):
-            global_round(self._site)
+            global_round(self._site, self._contact)
 
     def _watch_owner(self) -> None:
         """The `run` that owns this case died: end what is bound to it, then the embedded server and ourselves."""
@@ -306,7 +337,11 @@ class Provisioner:
         self._peek.close()
         if self._spare is not None:
             self._spare.close()
+        for pid in self._operations:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         try:
+            recover_lost(self._store, self._rq_name, reason="its provisioner was ended")
             for duty in ("reaper", "reconciler"):
                 self._store.provisioners.drop_duty(duty, self._me.member)
             self._store.provisioners.leave(self._me.member)

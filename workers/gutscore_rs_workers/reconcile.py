@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 # A doorbell that nobody answered for this long is rung again.
 RING_AGAIN = 3.0
 STUCK_SUBMITTING = 5.0
+# Seconds by which the server's clock may run ahead of ours, or behind, between two looks. Less than a lease has to
+# spare (its length but for one beat), more than a busy machine needs between two calls.
+CLOCK_STEP = 2.0
 # After its deadline a set has this long to say so itself.
 OVERDUE = 30.0
 
@@ -133,33 +136,46 @@ def _is_ringing(site: Site, record: ResourceSetRecord) -> bool:
 
 
 @dataclass(slots=True)
-class Reaper:
-    """Removes workers whose lease is over and hands on their jobs.
+class Contact:
+    """For how long this process has been in unbroken contact with one server whose clock runs as ours does.
 
-    It takes only what expired while it was itself in unbroken contact with the same server for a whole lease: an outage
-    of Redis, or a pause of this host, costs no job (rulings 7).
+    Whether a lease ended because nobody renewed it can be told only after a whole lease of such contact: after an
+    outage of Redis, a pause of this host, or a step of the server's clock all leases look ended, or far from it.
+    """
+
+    run_id: str = ""
+    since: float = field(default_factory=time.monotonic)
+    newest: float = 0.0
+    server_time: float = 0.0
+
+    def lost(self) -> None:
+        """Redis did not answer."""
+        self.since = time.monotonic()
+
+    def is_steady(self, site: Site) -> bool:
+        """Look at the server, at least every few seconds: whether ended leases may be believed (rulings 7)."""
+        run_id, server_time, now = site.store.run_id(), site.store.time(), time.monotonic()
+        drift = (server_time - self.server_time) - (now - self.newest)
+        if run_id != self.run_id or now - self.newest > LEASE_SECONDS / 2 or abs(drift) > CLOCK_STEP:
+            self.run_id, self.since = run_id, now
+        self.newest, self.server_time = now, server_time
+        return now - self.since >= LEASE_SECONDS
+
+
+@dataclass(slots=True)
+class Reaper:
+    """Removes workers whose lease is over and hands on their jobs, once it is in steady contact: see :class:`Contact`.
 
     Attributes:
         complaints: What was wrong, in the last round, with sets that could not be swept.
     """
 
-    run_id: str = ""
-    in_contact_since: float = field(default_factory=time.monotonic)
-    last_contact: float = 0.0
+    contact: Contact = field(default_factory=Contact)
     complaints: list[str] = field(default_factory=list)
-
-    def lost_contact(self) -> None:
-        """Redis did not answer."""
-        self.in_contact_since = time.monotonic()
 
     def round(self, site: Site) -> int:
         """One look at every set; how many workers were removed."""
-        now = time.monotonic()
-        run_id = site.store.run_id()
-        if run_id != self.run_id or now - self.last_contact > LEASE_SECONDS / 2:
-            self.run_id, self.in_contact_since = run_id, now
-        self.last_contact = now
-        if now - self.in_contact_since < LEASE_SECONDS:
+        if not self.contact.is_steady(site):
             return 0
         self._reap_provisioners(site)
         removed = 0
@@ -195,16 +211,20 @@ class Reaper:
         return removed
 
 
-def global_round(site: Site) -> None:
+def global_round(site: Site, contact: Contact) -> None:
     """What any provisioner can do, one of them at a time: overdue sets, due retries, old keys."""
+    is_steady = contact.is_steady(site)
     store = site.store
     queues: set[str] = set()
     records, _ = store.sets.readable()
     for record in records:
         queues.update(record.spec.get("queues", []))
-        _complaints_of(_expire_overdue, site, record)
+        if is_steady:
+            _complaints_of(_expire_overdue, site, record)
     if queues:
         move_due_jobs(sorted(queues), store.client)
+    servers = {record.server for record in records}
+    store.jobs.trim([*queues, *(operations_queue(store.case, server) for server in servers)], store.time())
     store.sets.trim()
 
 
