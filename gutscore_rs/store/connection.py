@@ -95,7 +95,8 @@ def translated(where: str) -> Iterator[None]:
             "(`gutscore-rs doctor` looks; `gutscore-rs up CASE` starts an embedded one.)"
         ) from error
     except RedisError as error:
-        if str(error).startswith("MISCONF"):
+        # Of a command in a pipeline redis-py says so after its number and name.
+        if str(error).partition("caused error: ")[2].startswith("MISCONF") or str(error).startswith("MISCONF"):
             raise StoreUnavailableError(
                 f"Redis at {where} refuses writes, its disk is full or broken: {error}"
             ) from error
