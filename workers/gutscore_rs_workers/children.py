@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from gutscore_rs.processes import die_with_parent
@@ -66,6 +67,15 @@ def new_nonce() -> str:
     return secrets.token_hex(4)
 
 
+@cache
+def _freeze() -> None:
+    """Objects shared before a fork stay shared: a collection in the child would touch, hence copy, their pages.
+
+    Once only: what is garbage at that moment, and not yet collected, stays for ever.
+    """
+    gc.freeze()
+
+
 def fork_process(
     run: Callable[[], int],
     *,
@@ -88,10 +98,7 @@ def fork_process(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    # Objects shared before the fork stay shared: a collection in the child would touch, hence copy, their pages. Once
-    # only: what is garbage at that moment, and not yet collected, stays for ever.
-    if not gc.get_freeze_count():
-        gc.freeze()
+    _freeze()
     parent = os.getpid()
     pid = os.fork()
     if pid:
