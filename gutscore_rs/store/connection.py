@@ -91,12 +91,12 @@ def translated(where: str) -> Iterator[None]:
         ) from error
     except (RedisConnectionError, RedisTimeoutError, BusyLoadingError) as error:
         raise StoreUnavailableError(
-            f"Redis at {where} does not answer: {error}. Is the server running? "
+            f"Redis at {where} does not answer: {str(error).rstrip('.')}. Is the server running? "
             "(`gutscore-rs doctor` looks; `gutscore-rs up CASE` starts an embedded one.)"
         ) from error
     except RedisError as error:
         # Of a command in a pipeline redis-py says so after its number and name.
-        if str(error).partition("caused error: ")[2].startswith("MISCONF") or str(error).startswith("MISCONF"):
+        if str(error).rpartition("caused error: ")[2].startswith("MISCONF"):
             raise StoreUnavailableError(
                 f"Redis at {where} refuses writes, its disk is full or broken: {error}"
             ) from error

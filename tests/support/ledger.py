@@ -91,6 +91,7 @@ class Ledger:
         keep: Seconds for which RQ keeps what has ended; collect more often.
         open: Jobs that have not ended, as far as was seen.
         ended: The others.
+        lost: Those that Redis has lost.
     """
 
     file: Path
@@ -98,6 +99,7 @@ class Ledger:
     open: dict[str, Job] = field(default_factory=dict)
     ended: dict[str, Outcome] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
 
     def enqueue(self, queue: Queue, dice: random.Random) -> Job:
         """One more job of a kind that the dice choose."""
@@ -150,9 +152,8 @@ class Ledger:
         return [line.split() for line in text.splitlines() if len(line.split()) == 3]
 
     def forget_open(self) -> None:
-        """Redis has lost them."""
-        for name in self.open:
-            del self.kinds[name]
+        """Redis has lost them: nothing more is asked of them, and no new job has the name of one."""
+        self.lost.update(self.open)
         self.open.clear()
 
 
@@ -171,11 +172,11 @@ def check_accounts(ledger: Ledger, queues: Collection[Queue], lost: Collection[i
         lost: Pids of workers that were lost, as far as Redis knows, or that a release has ended.
     """
     assert ledger.collect(), f"not ended: {list(ledger.open)}"
-    assert ledger.ended.keys() == ledger.kinds.keys()
+    assert ledger.ended.keys() == ledger.kinds.keys() - ledger.lost
     finished = [name for queue in queues for name in FinishedJobRegistry(queue=queue).get_job_ids()]
     failed = [name for queue in queues for name in FailedJobRegistry(queue=queue).get_job_ids()]
-    assert {name for name in finished if not ledger.ended[name].finished} == set()
-    assert {name for name in failed if ledger.ended[name].finished} == set()
+    assert {name for name in finished if name in ledger.ended and not ledger.ended[name].finished} == set()
+    assert {name for name in failed if name in ledger.ended and ledger.ended[name].finished} == set()
     for queue in queues:
         assert queue.get_job_ids() == []
         assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == []

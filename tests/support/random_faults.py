@@ -120,11 +120,25 @@ class World:
                 assert GIVEN_UP in self.case.error_of(wgroup_id), self.case.error_of(wgroup_id)
                 self.request(wgroup_id)
 
+    def wipe(self) -> None:
+        """The server crashes and comes back with nothing: jobs and results are lost, what runs is told to it again."""
+        self.story.append("wipe the server")
+        self.server.restart(keep_data=False)
+        self.ledger.forget_open()
+        for wgroup_id, nworkers in SETS.items():
+            count_is_true(self.case, wgroup_id, nworkers, IN_TIME)
+        states_are_explained(self.case, SETS)
+        wait_until(lambda: self.case.store.provisioners.serving(self.case.host), IN_TIME, what="a provisioner serves")
+
     def finish(self) -> None:
         """All jobs end, the accounts are right, everything is released."""
         wait_until(self.ledger.collect, 60, what="every job ended", interval=0.1)
         lost = {int(event.fields["pid"]) for event in self.case.store.history.lost(10_000)}
         check_accounts(self.ledger, self.queues, lost | self.ended_by_release)
+        self.release()
+
+    def release(self) -> None:
+        """Release everything."""
         for wgroup_id in [*SETS, CHURNED]:
             self.case.operations.release(wgroup_id, timeout=30)
 

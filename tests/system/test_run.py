@@ -33,6 +33,11 @@ def main(manager, options, output):
         list(manager.as_completed([job], timeout=30))
         (output / "asleep").write_text("")
         time.sleep(120)
+    if what == "wait":
+        job = manager.enqueue(jobs.start_offspring, str(output / "offspring"))
+        list(manager.as_completed([job], timeout=30))
+        (output / "asleep").write_text("")
+        list(manager.as_completed([manager.enqueue(jobs.sleep, 100)], timeout=100))
     done = list(manager.as_completed([manager.enqueue(jobs.square, n) for n in range(20)], timeout=30))
     return {"sum": sum(job.return_value() for job in done), "active": manager.count(), "path": output}
 """
@@ -68,7 +73,7 @@ class Run:
         return dict(os.environ) | {
             "GUTSCORE_RS_STATE_DIR": str(self.state),
             "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         }
 
     def start(self, what: str = "work", *arguments: str) -> subprocess.Popen[str]:
@@ -185,6 +190,18 @@ def test_two_interrupts_do_not_cut_the_release_short(run: Run) -> None:
     process.communicate(timeout=40)
     assert process.returncode == 130
     assert run.left_behind() == []
+
+
+def test_a_run_whose_embedded_server_is_killed_says_so_ends_and_leaves_nothing(run: Run) -> None:
+    process = run.start("wait")
+    wait_until((run.output / "asleep").exists, 40, what="the driver waits for a job")
+    record = json.loads((run.state / "cases/run_test/server/record.json").read_text())
+    os.kill(record["identity"]["pid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=40)
+    assert process.returncode == 75, err
+    assert "does not answer" in err
+    assert run.left_behind() == []
+    assert not survivors(read_pids(run.output / "offspring", 2))
 
 
 @pytest.mark.slow

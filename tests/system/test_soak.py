@@ -19,9 +19,9 @@ WARM_UP = 1 / 3
 # as its worker, and one worker is spared.
 ALLOWED = {
     r"server (rss|pss|uss|used)": 4.0,
-    r".* (rss|uss)": 1.0,
-    # Shared pages are divided by those who share them just then.
-    r".* pss": 2.0,
+    r".* rss": 1.0,
+    # Pages that are shared are divided by those who share them just then, and become one's own once they are written.
+    r".* (pss|uss)": 2.0,
     r".* fds": 3,
     r"processes without helpers": 6,
     r"keys (jobs|registries|sets|other)": 150,
