@@ -37,7 +37,7 @@ def _work_off(queue: Queue, workers: int) -> None:
 
 
 def ours(server: Server, workers: int) -> Sample:
-    """Workers, their launcher, the provisioner and its spare."""
+    """Workers, their launcher, the provisioner and its fork server."""
     case = LiveCase(server, Path(tempfile.mkdtemp(prefix="gs-bench-")) / "state")
     try:
         provisioner = case.start_provisioner().pid
@@ -45,8 +45,12 @@ def ours(server: Server, workers: int) -> Sample:
         time.sleep(2 * SETTLE)
         launcher = case.launcher().pid
         idle = footprint(case.pids())
-        spare = footprint(set(descendants(provisioner)) - {launcher, *case.pids()})
-        sample = {"launcher": footprint([launcher]), "provisioner": footprint([provisioner]), "spare launcher": spare}
+        server_pids = set(descendants(provisioner)) - {launcher, *case.pids()}
+        sample = {
+            "launcher": footprint([launcher]),
+            "provisioner": footprint([provisioner]),
+            "fork server": footprint(server_pids),
+        }
         _work_off(case.queue(), workers)
         busy = footprint(case.pids())
         case.operations.release(0)

@@ -3,9 +3,8 @@
 ``python benchmarks/time_to_ready.py [--runs 7] [--workers 2,8,32]``
 
 Beside it, in the same rounds: the floor (one Python start that imports a launcher's modules, N forks, one Redis write
-each), N x ``rq worker``, and ``rq worker-pool -n N``. *warm*: the case's provisioner runs and was idle for a moment, so
-it has a spare launcher. *busy*: it gave its spare to another set just now. *cold*: nothing runs but the server; the
-clock starts with the provisioner.
+each), N x ``rq worker``, and ``rq worker-pool -n N``. *warm*: the case's provisioner runs. *cold*: nothing runs but the
+server; the clock starts with the provisioner.
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ from support.servers import Server
 from support.waiting import wait_until
 
 FLOOR = Path(__file__).parent / "harness" / "fork_floor.py"
-# The provisioner starts its next spare launcher a second after the last one went.
-IDLE = 2.0
 
 
 def floor(case: LiveCase, observer: Observer, workers: int) -> float:
@@ -56,16 +53,7 @@ def _request(case: LiveCase, observer: Observer, workers: int, began: float | No
 
 
 def warm(case: LiveCase, observer: Observer, workers: int) -> float:
-    """Seconds with a provisioner that runs and was idle."""
-    time.sleep(IDLE)
-    return _request(case, observer, workers)
-
-
-def busy(case: LiveCase, observer: Observer, workers: int) -> float:
-    """Seconds with a provisioner that just started another set."""
-    time.sleep(IDLE)
-    case.request(1, nworkers=1)
-    case.operations.release(1)
+    """Seconds with a provisioner that runs."""
     return _request(case, observer, workers)
 
 
@@ -109,7 +97,6 @@ def rq_pool(case: LiveCase, observer: Observer, workers: int) -> float:
 SYSTEMS: dict[str, Callable[[LiveCase, Observer, int], float]] = {
     "floor: start + N forks + N writes": floor,
     "gutscore_rs, warm": warm,
-    "gutscore_rs, busy": busy,
     "gutscore_rs, cold": cold,
     "rq worker-pool -n N": rq_pool,
     "N x rq worker": rq_workers,

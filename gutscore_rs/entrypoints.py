@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    # The provisioner imports this before anything slow.
-    from gutscore_rs.identity import ProcessIdentity
+from gutscore_rs.identity import ProcessIdentity
 
 WORKERGROUP = "gutscore_rs_workers.workergroup"
-PROVISIONER = "gutscore_rs_workers.provision"
+PROVISIONER = "gutscore_rs_workers.provisioner"
 
 
 def _module(name: str) -> list[str]:

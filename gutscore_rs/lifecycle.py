@@ -112,7 +112,7 @@ def ensure_provisioner(case: Case, *, owner: ProcessIdentity | None = None, guar
     while not any(record.pid == pid for record in case.store.provisioners.serving(case.host)):
         if identify(pid, case.host) is None or time.monotonic() > ends:
             raise NoProvisionerError(f"The provisioner of case {case.name!r} did not start: {_tail(log)}")
-        time.sleep(0.01)
+        time.sleep(0.003)
     return True
 
 

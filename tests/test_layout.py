@@ -36,7 +36,6 @@ ALLOWED_IN_WORKERS = {"redis": {"launcher.py", "peek.py", "provisioner.py", "rq_
 # An import inside a function needs a reason.
 LATE = {
     ("gutscore_rs/manager.py", "rich"): "only a terminal that shows progress pays for it",
-    ("workers/gutscore_rs_workers/provision.py", "gutscore_rs_workers"): "the spare launcher starts before the imports",
     ("gutscore_rs/__init__.py", "importlib"): "PEP 562: `import gutscore_rs` must not load pydantic (rulings 33)",
 }
 NOT_ON_WORKERS = {"pydantic", "rich", "textual", "starlette", "click", "matplotlib", "scipy", "numpy"}

@@ -64,6 +64,7 @@ class LiveCase:
             lambda: any(record.pid == pid for record in self.store.provisioners.serving(self.host)),
             20,
             what="the provisioner serves its host",
+            interval=0.003,
         )
         return identity
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,25 +20,19 @@ from support.waiting import holds_for, wait_until
 from gutscore_rs.errors import NoProvisionerError
 from gutscore_rs.identity import ProcessIdentity, identify, process_stat
 from gutscore_rs.operations.doorbell import CARRY_OUT, MsgpackSerializer
-from gutscore_rs.processes import _mark_of, marked_processes
+from gutscore_rs.processes import marked_processes
 from gutscore_rs.store import operations_queue
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import State
 
 
 def launchers_of(case: LiveCase) -> list[int]:
-    """Pids of all launcher processes of the case that run now, whatever Redis says; workers are their children."""
-    pids = [
+    """Pids of all launcher processes of the case that run now, whatever Redis says."""
+    return [
         pid
         for pid in marked_processes(f"{case.folder.root}:", prefix=True)
-        if b"workergroup" in Path(f"/proc/{pid}/cmdline").read_bytes() and not is_spare(pid)
+        if re.search(rb"launcher|workergroup", Path(f"/proc/{pid}/cmdline").read_bytes())
     ]
-    return [pid for pid in pids if parent_of(pid) not in pids]
-
-
-def is_spare(pid: int) -> bool:
-    """Whether a launcher waits for its orders still: it has no set in its mark."""
-    return ":spare/" in (_mark_of(pid) or "")
 
 
 def dead_process(host: str) -> ProcessIdentity:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from gutscore_rs.processes import die_with_parent
 from gutscore_rs.settings import MARK
+from gutscore_rs_workers.visible import retitle
 
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 
@@ -83,6 +84,7 @@ def fork_process(
     log_file: Path | None = None,
     mark: str | None = None,
     own_session: bool = True,
+    title: str = "",
 ) -> int:
     """Fork a child that runs ``run`` and exits with what it returns.
 
@@ -92,6 +94,7 @@ def fork_process(
         log_file: Where its stdout and stderr go; None: the parent's.
         mark: Its mark in the environment, inherited by all that it starts.
         own_session: Whether it leads a session, so that what it starts can be found.
+        title: What ``ps`` shows of it; empty: its parent's command line.
 
     Returns:
         The child's pid, in the parent only.
@@ -106,6 +109,8 @@ def fork_process(
     code = EXIT_INTERNAL
     try:
         _settle(parent, keep, log_file, mark, own_session=own_session)
+        if title:
+            retitle(title)
         code = run()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else EXIT_INTERNAL

@@ -102,6 +102,7 @@ class Crew:
             keep=[theirs.fileno()],
             log_file=self._log_file(index),
             mark=self._worker_mark(nonce),
+            title=f"gutscore_rs: worker {index} of {launch.label}",
         )
         theirs.close()
         ours.setblocking(False)

@@ -23,8 +23,8 @@ from gutscore_rs.store import Store
 from gutscore_rs.store.records import LauncherRecord, ResourceSetRecord, State, WorkerRecord
 from gutscore_rs.store.workers import Departure
 from gutscore_rs_workers.affinity import thread_environment
+from gutscore_rs_workers.fork_server import ForkServer
 from gutscore_rs_workers.recovery import recover_lost
-from gutscore_rs_workers.spare import Spare
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ class Site:
     Attributes:
         host: This host's name.
         folder: The case's folder here.
-        spare: A launcher that only waits for its orders, if there is one for this operation.
+        fork_server: What forks launchers, if there is one.
     """
 
     store: Store
     access: Access
     host: str
     folder: CaseFolder
-    spare: Spare | None = None
+    fork_server: ForkServer | None = None
 
 
 def mark_of(record: ResourceSetRecord, token: str = "") -> str:
@@ -131,12 +131,10 @@ def _start_launcher(site: Site, record: ResourceSetRecord, logs: Path) -> int:
     cwd, log_file = Path(str(spec.get("cwd") or logs)), logs / "launcher.log"
     cwd = cwd if cwd.is_dir() else logs
     # An environment of its own may be meant for the loader or for Python: then only a new program will do.
-    if site.spare is not None and not spec.get("env"):
-        if site.spare.order(arguments_of(command), mark=env[MARK], env=env, cwd=cwd, log=log_file):
-            return site.spare.pid
-        log.warning("the spare launcher %d took no orders; it is ended, another is started", site.spare.pid)
-        if (stuck := identify(site.spare.pid, site.host)) is not None:
-            stop(stuck, grace=0.0)
+    if site.fork_server is not None and not spec.get("env"):
+        pid = site.fork_server.launch(arguments_of(command), env=env, cwd=cwd, log_file=log_file)
+        if pid is not None:
+            return pid
     return start_detached(command, log=log_file, env=env, cwd=cwd)
 
 
@@ -160,7 +158,7 @@ def _how_it_ended(pid: int, identity: ProcessIdentity | None) -> str:
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        # It was the spare: the provisioner's child, so the provisioner has its exit code.
+        # The fork server's: once it has ended nobody knows its exit code.
         return "" if identity is not None and is_alive(identity) else "ended"
     return f"ended with code {os.waitstatus_to_exitcode(status)}" if found else ""
 

@@ -21,13 +21,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
 from gutscore_rs import __version__, embedded
 from gutscore_rs.access import read_access
-from gutscore_rs.entrypoints import WORKERGROUP
 from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError
 from gutscore_rs.identity import ProcessIdentity, is_alive, this_host, this_process
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
@@ -35,18 +35,19 @@ from gutscore_rs.operations.client import OperationsClient
 from gutscore_rs.operations.doorbell import FAILURE_TTL
 from gutscore_rs.paths import CaseFolder, StateFolder, write_private
 from gutscore_rs.processes import become_subreaper
-from gutscore_rs.settings import MARK, Settings
-from gutscore_rs.store import Claim, Store, operations_queue
+from gutscore_rs.settings import Settings
+from gutscore_rs.store import Claim, Store, load_scripts, operations_queue
 from gutscore_rs.store.jobs import rq_time
 from gutscore_rs.store.provisioners import PROVISIONER_BEAT
 from gutscore_rs.store.records import ProvisionerRecord
+from gutscore_rs_workers import workergroup
 from gutscore_rs_workers.carry_out import run_claim
 from gutscore_rs_workers.children import fork_process
+from gutscore_rs_workers.fork_server import start_fork_server
 from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
-from gutscore_rs_workers.spare import Spare, start_spare
 from gutscore_rs_workers.wakeup import wake_on
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,6 @@ LAST_OPERATIONS = 10.0
 COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
 ORPHAN_GRACE = 60.0
-# After a spare launcher was given away, and after one died without orders, the next is started that much later.
-SPARE_PAUSE, SPARE_DIED_PAUSE = 1.0, 60.0
 
 
 class Provisioner:
@@ -74,14 +73,10 @@ class Provisioner:
         site: The case and host it serves.
         owner: The process that the case belongs to, or None.
         guard_server: Whether the embedded server is to be stopped after an owner's death.
-        spare: The first spare launcher.
     """
 
-    def __init__(
-        self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool, spare: Spare | None = None
-    ) -> None:
+    def __init__(self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool) -> None:
         self._site = site
-        self._spare = spare
         self._store = site.store
         self._owner = owner
         self._guard_server = guard_server
@@ -103,7 +98,6 @@ class Provisioner:
         self._reaper = Reaper()
         self._contact = Contact()
         self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "garbage", "work"), 0.0)
-        self._next["spare"] = time.monotonic() + SPARE_PAUSE
         self._work_waits = True
         self._complained: dict[str, float] = {}
         self._stopping = False
@@ -190,20 +184,13 @@ class Provisioner:
             self._selector.register(self._peek, selectors.EVENT_READ, self._peek)
 
     def _begin(self, claim: Claim) -> None:
-        spare = None
-        if claim.job_id.endswith("-request"):
-            spare, self._spare = self._spare, None
-            # Not at once: the workers that start now need the processors more.
-            self._next["spare"] = time.monotonic() + SPARE_PAUSE
-        keep = [spare.control.fileno()] if spare else []
-        pid = fork_process(lambda: self._carry_out(claim, spare), keep=keep)
-        if spare is not None:
-            spare.close()
+        server = self._site.fork_server
+        pid = fork_process(
+            lambda: self._carry_out(claim),
+            keep=[server.control.fileno()] if server else [],
+            title=f"gutscore_rs: operation {claim.job_id}",
+        )
         self._operations[pid] = claim
-
-    def _keep_spare(self) -> None:
-        if self._spare is None:
-            self._spare = start_spare(WORKERGROUP, MARK, self._site.folder.root)
 
     def _on_peek(self) -> None:
         self._selector.unregister(self._peek)
@@ -214,10 +201,9 @@ class Provisioner:
             self._lost_contact()
             self._postpone(*self._next)
 
-    def _carry_out(self, claim: Claim, spare: Spare | None) -> int:
+    def _carry_out(self, claim: Claim) -> int:
         # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.
-        store = Store.open(self._site.access, name="operation")
-        return run_claim(Site(store, self._site.access, self._site.host, self._site.folder, spare), claim)
+        return run_claim(replace(self._site, store=Store.open(self._site.access, name="operation")), claim)
 
     def _bury_children(self) -> None:
         """Wait for operations, and for launchers that we inherited as their subreaper."""
@@ -228,10 +214,10 @@ class Provisioner:
                 return
             if not pid:
                 return
-            if self._spare is not None and pid == self._spare.pid:
-                log.warning("the spare launcher %d ended by itself", pid)
-                self._spare.close()
-                self._spare, self._next["spare"] = None, time.monotonic() + SPARE_DIED_PAUSE
+            if self._site.fork_server is not None and pid == self._site.fork_server.pid:
+                log.warning("the fork server %d was killed: launchers are started as programs from now on", pid)
+                self._site.fork_server.control.close()
+                self._site = replace(self._site, fork_server=None)
             claim = self._operations.pop(pid, None)
             if claim is not None and os.waitstatus_to_exitcode(status) not in (0, 1):
                 log.warning("the operation %s was killed, or Redis was gone: its job goes back", claim.job_id)
@@ -259,8 +245,6 @@ class Provisioner:
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
-        if not self._operations:
-            self._every("spare", SPARE_PAUSE, self._keep_spare)
         # RQ's objects are in cycles. By itself Python would look at them after an hour, when they are many megabytes.
         self._every("garbage", COLLECT, self._collect)
 
@@ -335,8 +319,6 @@ class Provisioner:
             self._selector.select(0.1)
             self._bury_children()
         self._peek.close()
-        if self._spare is not None:
-            self._spare.close()
         for pid in self._operations:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -362,16 +344,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None, spare: Spare | None = None) -> int:
-    """Run a provisioner; see the module's docstring for signals and exit codes.
-
-    Args:
-        argv: Arguments; None: those of the process.
-        spare: A launcher that waits for orders already.
-    """
+def main(argv: list[str] | None = None) -> int:
+    """Run a provisioner; see the module's docstring for signals and exit codes."""
     arguments = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     become_subreaper()
+    load_scripts()
+    # Before there is anything that a launcher must not inherit.
+    fork_server = start_fork_server(workergroup.main, arguments.access)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
         settings = Settings.from_environment()
         state = StateFolder.open(settings)
@@ -392,7 +372,11 @@ def main(argv: list[str] | None = None, spare: Spare | None = None) -> int:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_CONFIG
     try:
-        site = Site(store, access, host, folder)
-        return Provisioner(site, owner=owner, guard_server=arguments.guard_server, spare=spare).run()
+        site = Site(store, access, host, folder, fork_server)
+        return Provisioner(site, owner=owner, guard_server=arguments.guard_server).run()
     finally:
         record.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,7 @@
 """``run_workergroup``: the launcher of a resource set's workers on one host.
 
 Started by a provisioner (local sets) or by a batch script (Slurm). Exit codes: 0 the set ended in order, or another
-launcher has its place; 64 wrong use; 69 Redis could not be reached; 70 an error of ours.
-
-With ``--wait-for-orders`` it is a spare (see :mod:`gutscore_rs_workers.spare`).
+launcher has its place; 2 wrong use; 69 Redis could not be reached; 70 an error of ours.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from gutscore_rs.errors import GutscoreError, OperationRefusedError, StoreError
 from gutscore_rs.identity import this_host, this_process
 from gutscore_rs.paths import StateFolder
 from gutscore_rs.processes import become_subreaper
-from gutscore_rs.settings import MARK, Settings
+from gutscore_rs.settings import Settings
 from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store, load_scripts
 from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import Attachment
 from gutscore_rs_workers.launcher import Launch, Launcher
-from gutscore_rs_workers.spare import WAIT, wait_for_orders
+from gutscore_rs_workers.visible import retitle
 
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_INTERNAL = 0, 69, 70
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
@@ -34,7 +32,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 log = logging.getLogger(__name__)
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run_workergroup", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--access", type=Path, required=True, help="access file of the case (mode 0600)")
     parser.add_argument("--resource-set", type=int, required=True, help="id of the resource set (wgroup_id)")
@@ -46,13 +44,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a launcher until its set ends; see the module's docstring for the exit codes."""
-    argv = sys.argv[1:] if argv is None else argv
     load_scripts()
-    if argv[:1] == [WAIT]:
-        orders = wait_for_orders(int(argv[1]), MARK)
-        if orders is None:
-            return EXIT_OK
-        argv = orders
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     become_subreaper()
@@ -110,6 +102,7 @@ def _launch(arguments: argparse.Namespace) -> int:
         logs=arguments.logs,
         state_root=state.root,
     )
+    retitle(f"gutscore_rs: launcher of {launch.label}")
     return Launcher(launch, store).run()
 
 
