@@ -137,9 +137,10 @@ def test_on_a_full_server_the_living_still_count_and_the_dead_still_go(own: Serv
     own.client().config_set("maxmemory", "0")
 
 
-def test_a_disk_that_refuses_is_transient(own: Server) -> None:
+@pytest.mark.parametrize("place", ["", "Command # 1 (SADD a b) of pipeline caused error: "])
+def test_a_disk_that_refuses_is_transient(own: Server, place: str) -> None:
     def misconf() -> None:
-        raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+        raise redis.ResponseError(f"{place}MISCONF Errors writing to the AOF file: No space left on device")
 
     with pytest.raises(StoreUnavailableError, match="disk is full"), translated("here"):
         misconf()

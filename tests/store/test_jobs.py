@@ -270,6 +270,15 @@ def test_ends_that_are_sent_twice_are_booked_once(store: Store, queue: Queue) ->
     assert store.client.hmget(store.rq_keys.worker(NAME), "successful_job_count", "failed_job_count") == [b"1", b"1"]
 
 
+def test_what_rq_has_forgotten_leaves_its_registries_and_the_rest_stays(store: Store, queue: Queue) -> None:
+    ends, fails = store.rq_keys.finished(queue.name), store.rq_keys.failed(queue.name)
+    now = store.time()
+    for key in (ends, fails):
+        store.client.zadd(key, {"old": now - 1, "new": now + 60, "for ever": "inf"})
+    store.jobs.trim([queue.name], now)
+    assert [set(store.client.zrange(key, 0, -1)) for key in (ends, fails)] == [{b"new", b"for ever"}] * 2
+
+
 # -- RQ's lists of workers ----------------------------------------------------------------------------------
 
 

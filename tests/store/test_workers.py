@@ -158,6 +158,16 @@ def test_a_sweeper_spares_whoever_beat_again_meanwhile(store: Store) -> None:
     assert store.workers.live_members([0]) == {0: members[:1]}
 
 
+def test_leases_from_before_the_clock_stepped_back_are_over_and_those_given_since_are_not(store: Store) -> None:
+    members = [one.member for one in registered(store, 3, nworkers=3)]
+    expire(store, members[1:], by=-3600)
+    doomed = store.workers.expired(0)
+    assert {one.member for one in doomed} == set(members[1:])
+    store.workers.beat(0, 1, NODE, OWNER, [members[1]])
+    assert store.workers.leave(0, [gone(one.member) for one in doomed], only_expired=True) == 1
+    assert store.workers.live_members([0]) == {0: sorted(members[:2])}
+
+
 def test_counts_by_set_and_by_host_agree(store: Store) -> None:
     registered(store, 2, 0)
     registered(store, 3, 1, node="node-2")

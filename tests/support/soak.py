@@ -31,6 +31,7 @@ KILL_EVERY, SAMPLES = 3.0, 60
 QUEUES = ("urgent", "tasks")
 # The kinds of keys that are told apart; whatever is left is "other".
 PATTERNS = {
+    "operations": r"rq:(job|results|executions|execution):op-",
     "jobs": r"rq:(job|results|dependents|executions|execution):",
     "registries": r"rq:(queue|wip|finished|failed|deferred|scheduled|canceled|queues|workers)",
     "workers": r"rq:worker:",
@@ -168,7 +169,7 @@ class Soak:
         for key in self.case.store.client.scan_iter(count=1000):
             kinds[next(kind for kind, pattern in PATTERNS.items() if re.match(pattern, key.decode()))] += 1
         row |= {f"keys {kind}": count for kind, count in kinds.items()}
-        row["entries of registries"] = self._entries()
+        row["entries of queues and registries"] = self._entries()
         row["server used"] = self.case.store.client.info("memory")["used_memory"] / 1e6
         logs = list(self.case.folder.logs.rglob("*.log"))
         row["log provisioner"] = self.case.folder.log("provisioner").stat().st_size / 1e3
@@ -181,9 +182,9 @@ class Soak:
         return row
 
     def _entries(self) -> int:
-        client = self.case.store.client
-        keys = client.keys("rq:finished:*") + client.keys("rq:failed:*") + client.keys("rq:wip:*")
-        return sum(client.zcard(key) for key in keys)
+        """Of the task queues; RQ keeps what operations were for an hour."""
+        names = [queue.name for queue in self.queues]
+        return sum(sum(tally.values()) for tally in self.case.store.jobs.tallies(names).values())
 
 
 def _size(file: Path) -> int:

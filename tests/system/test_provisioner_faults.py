@@ -15,6 +15,7 @@ from rq.job import Job, JobStatus
 from support import jobs
 from support.cases import LiveCase
 from support.processes import survivors
+from support.random_faults import operations_of
 from support.waiting import holds_for, wait_until
 
 from gutscore_rs.errors import NoProvisionerError
@@ -166,3 +167,60 @@ def test_an_operation_that_a_killed_provisioner_had_taken_goes_back_to_its_queue
     wait_until(lambda: queue.job_ids == [job.id], 30, what="the operation is back in its queue")
     assert case.store.jobs.held_by(name) == []
     wait_until(lambda: dead not in case.store.provisioners.expired(), what="the dead provisioner is forgotten")
+
+
+def test_an_operation_that_is_killed_ends_in_rq_too_and_its_set_is_served(case: LiveCase) -> None:
+    (provisioner,) = case.provisioners
+    os.kill(provisioner.pid, signal.SIGSTOP)
+    case.request(nworkers=1, wait=False)
+    os.kill(provisioner.pid, signal.SIGCONT)
+    operation = wait_until(lambda: operations_of(provisioner), 5, what="an operation", interval=0.0005)
+    os.kill(operation[0], signal.SIGKILL)
+    case.wait_active(0, 1)
+    wip = case.store.rq_keys.started(operations_queue(case.name, case.host))
+    wait_until(lambda: not case.store.client.exists(wip), 5, what="no operation is booked as under way")
+    assert [case.store.jobs.held_by(name) for name in names_of(case)] == [[]]
+    assert len(launchers_of(case)) == 1
+
+
+def names_of(case: LiveCase) -> list[str]:
+    return [case.store.provisioners.rq_name(one.member) for one in case.store.provisioners.alive()]
+
+
+def test_a_provisioner_that_is_told_to_end_in_the_middle_of_an_operation_gives_it_back(
+    case: LiveCase, tmp_path: Path
+) -> None:
+    (provisioner,) = case.provisioners
+    case.request(nworkers=1, drain_timeout=60.0)
+    case.queue().enqueue(jobs.sleep, 60, str(tmp_path / "marks"))
+    wait_until((tmp_path / "marks").exists, what="the job has begun")
+    (name,) = names_of(case)
+    wait_until(lambda: not case.store.jobs.held_by(name), 5, what="the request is booked")
+    case.operations.begin_release(0)
+    wait_until(lambda: case.store.jobs.held_by(name), 5, what="the release is under way", interval=0.005)
+    os.kill(provisioner.pid, signal.SIGTERM)
+    wait_until(lambda: not survivors([provisioner.pid]), 20, what="the provisioner ended")
+    assert case.store.jobs.held_by(name) == []
+    queue = Queue(operations_queue(case.name, case.host), connection=case.store.client, serializer=MsgpackSerializer)
+    assert len(queue.job_ids) == 1
+    case.start_provisioner()
+
+
+def test_forget_leaves_living_provisioners_and_finds_the_dead(case: LiveCase) -> None:
+    (first,) = case.provisioners
+    case.start_provisioner()
+    names = set(names_of(case))
+    os.kill(first.pid, signal.SIGKILL)
+    case.store.forget()
+    assert case.store.provisioners.serving(case.host)
+    case.request(nworkers=1)
+    wait_until(lambda: set(names_of(case)) < names, 20, what="the dead one is not alive")
+    (alive,) = names_of(case)
+    wait_until(
+        lambda: (
+            case.store.client.smembers("rq:workers") & {f"rq:worker:{name}".encode() for name in names}
+            == {f"rq:worker:{alive}".encode()}
+        ),
+        20,
+        what="RQ knows it no more either",
+    )

@@ -15,7 +15,7 @@ from support.ledger import Ledger
 from support.random_faults import ProxiedCase, ProxiedServer, World
 from support.waiting import wait_until
 
-STRIKES = 10
+STRIKES = 8
 
 
 @pytest.fixture

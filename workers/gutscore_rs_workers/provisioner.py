@@ -97,7 +97,8 @@ class Provisioner:
         self._unbooked: list[Claim] = []
         self._reaper = Reaper()
         self._contact = Contact()
-        self._next: dict[str, float] = dict.fromkeys(("beat", "rq", "local", "global", "logs", "garbage", "work"), 0.0)
+        timers = ("beat", "rq", "settle", "local", "global", "logs", "garbage", "work")
+        self._next: dict[str, float] = dict.fromkeys(timers, 0.0)
         self._work_waits = True
         self._complained: dict[str, float] = {}
         self._stopping = False
@@ -240,8 +241,7 @@ class Provisioner:
     def _periodic(self) -> None:
         self._every("beat", PROVISIONER_BEAT, self._beat)
         self._every("rq", RQ_BEAT, self._beat_rq)
-        if self._unbooked:
-            self._attempt("work", self._settle)
+        self._every("settle", ROUND, self._settle)
         self._every("local", ROUND, self._local_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
