@@ -127,11 +127,9 @@ class Network:
         # Each start of a host is a boot of its own (random(4): boot_id).
         boot = "cat /proc/sys/kernel/random/uuid >$0; mount --bind $0 /proc/sys/kernel/random/boot_id; rm $0"
         script = f"hostname {name}; ip link set lo up; {boot}; exec sleep infinity"
-        init = subprocess.Popen(
-            ["unshare", "--net", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script]
-            + [f"{tempfile.gettempdir()}/{self.switch}-{number}"],
-            stderr=subprocess.DEVNULL,
-        )
+        scratch = f"{tempfile.gettempdir()}/{self.switch}-{number}"
+        unshare = ["unshare", "--net", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        init = subprocess.Popen([*unshare, "sh", "-c", script, scratch], stderr=subprocess.DEVNULL)
         host = Host(self, name, number, init)
         self.hosts.append(host)
         wait_until(lambda: self._is_up(host), 10, what=f"host {name} is up")

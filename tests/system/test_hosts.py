@@ -185,8 +185,7 @@ def test_three_provisioners_on_three_hosts_each_killed_in_a_request_and_in_a_rel
     wait_until(lambda: not any(case.workers_on(node) for node in case.nodes), 20, what="launchers end without them")
     for node in case.nodes:
         case.start_provisioner(node)
-    for wgroup_id in range(3):
-        wait_until(lambda: case.operations.is_released(wgroup_id), 20, what=f"set {wgroup_id} is released")
+    wait_until(lambda: all(map(case.operations.is_released, range(3))), 30, what="all sets are released")
 
 
 def test_another_host_takes_over_what_one_is_enough_for(case: HostedCase) -> None:
