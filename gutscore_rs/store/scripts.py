@@ -48,7 +48,8 @@ def source(name: ScriptName) -> str:
 
 
 @cache
-def _digest(name: ScriptName) -> str:
+def digest(name: ScriptName) -> str:
+    """What Redis calls the script."""
     return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
 
 
@@ -70,6 +71,6 @@ class Scripts:
         values: list[Any] = [raw_name(value) if isinstance(value, str) else value for value in arguments]
         with translated(self._where):
             try:
-                return self._client.evalsha(_digest(name), len(keys), *keys, *values)
+                return self._client.evalsha(digest(name), len(keys), *keys, *values)
             except NoScriptError:
                 return self._client.eval(source(name), len(keys), *keys, *values)

@@ -13,7 +13,7 @@ from rq import Queue
 from rq.job import Job, JobStatus
 from support import jobs
 from support.cases import LiveCase
-from support.processes import survivors
+from support.processes import parent_of, survivors
 from support.waiting import holds_for, wait_until
 
 from gutscore_rs.errors import NoProvisionerError
@@ -41,11 +41,6 @@ def dead_process(host: str) -> ProcessIdentity:
         identity = identify(process.pid, host)
     assert identity is not None
     return identity
-
-
-def parent_of(pid: int) -> int:
-    text = Path(f"/proc/{pid}/stat").read_text()
-    return int(text[text.rindex(")") + 2 :].split()[1])
 
 
 def test_workers_outlive_their_provisioner_and_a_new_one_takes_over(case: LiveCase) -> None:
