@@ -27,10 +27,11 @@ def census(root: Path) -> dict[str, Launches]:
     found: dict[str, Launches] = defaultdict(lambda: defaultdict(Running))
     marked = {pid: (_mark_of(pid) or "", _log_of(pid)) for pid in marked_processes(str(root), prefix=True)}
     for pid, (mark, log) in marked.items():
-        wgroup_id, _, rest = mark.partition("/")
+        case, _, rest = mark.rpartition(":")
         if not rest:
             continue
-        running = found[wgroup_id][rest.split("/")[1]]
+        wgroup_id, _, token = rest.split("/")[:3]
+        running = found[f"{case}:{wgroup_id}"][token]
         if log.startswith("worker-"):
             running.workers.append(pid)
         elif log == "launcher.log" and marked.get(_parent(pid), ("", ""))[1] != log:

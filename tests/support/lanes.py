@@ -12,11 +12,11 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 from support.acts import Act
 from support.cases import LiveCase
-from support.census import Watch, census
+from support.census import Launches, Watch, census
 from support.servers import Server
 from support.steps import Fault, Moment, StepProxy
 from support.waiting import wait_until
@@ -24,6 +24,7 @@ from support.waiting import wait_until
 from gutscore_rs.identity import is_alive
 from gutscore_rs.processes import marked_processes, stop
 from gutscore_rs.store.records import State
+from gutscore_rs.store.scripts import ScriptName, source
 
 P = TypeVar("P")
 NWORKERS = 2
@@ -35,6 +36,10 @@ class Lane:
     def __init__(self, root: Path, name: str, *, keep_trace: bool = False) -> None:
         self.server = Server("valkey")
         self.server.start()
+        # A first EVALSHA that fails would be counted as a step.
+        with self.server.client() as client:
+            for script in get_args(ScriptName):
+                client.script_load(source(script))
         self.proxy = StepProxy(self.server.socket, keep_trace=keep_trace)
         self.case = LiveCase(self.server, root / name, name=name, through=self.proxy.url)
         self._ids = itertools.count()
@@ -64,8 +69,8 @@ class Lane:
             and self.case.state_of(wgroup_id) is State.ACTIVE
         )
 
-    def _launches(self, wgroup_id: int) -> dict[str, object]:
-        return census(self.case.folder.root).get(f"{self.case.folder.root}:{wgroup_id}", {})  # type: ignore[return-value]
+    def _launches(self, wgroup_id: int) -> Launches:
+        return census(self.case.folder.root).get(f"{self.case.folder.root}:{wgroup_id}", {})
 
     def becomes_whole(self, wgroup_id: int, seconds: float) -> None:
         """The set is what was asked for in time, whatever happened before."""

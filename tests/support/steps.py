@@ -191,11 +191,12 @@ class StepProxy:
                 return
             server.sendall(raw)
             reply, _ = answers.frame()
-            if passing and self.trace is not None:
-                self.trace.append((kind, pid, name))
-            # A server that forgot a script did nothing: the step comes again, as a whole.
-            if passing and not reply.startswith(b"-NOSCRIPT") and self._happens(passing, "after"):
-                return
+            # A server without the script did nothing: the step comes again, as a whole.
+            if passing and not reply.startswith(b"-NOSCRIPT"):
+                if self.trace is not None:
+                    self.trace.append((kind, pid, name))
+                if self._happens(passing, "after"):
+                    return
             client.sendall(reply)
 
     def _happens(self, passing: Passing, moment: Moment) -> bool:
