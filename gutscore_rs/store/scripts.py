@@ -64,14 +64,15 @@ def _used(prelude: str, body: str) -> str:
 
 
 @cache
-def _digest(name: ScriptName) -> str:
+def digest(name: ScriptName) -> str:
+    """What Redis calls the script."""
     return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
 
 
 def load_scripts() -> None:
     """Read all scripts: before a fork, so that no child needs memory of its own for them."""
     for name in get_args(ScriptName):
-        _digest(name)
+        digest(name)
 
 
 class Scripts:
@@ -91,7 +92,7 @@ class Scripts:
         # Names that are no text must reach Redis as they came from there.
         values: list[Any] = [raw_name(value) if isinstance(value, str) else value for value in arguments]
         try:
-            return self._client.evalsha(_digest(name), len(keys), *keys, *values)
+            return self._client.evalsha(digest(name), len(keys), *keys, *values)
         except NoScriptError:
             with translated(self._where):
                 return self._client.eval(source(name), len(keys), *keys, *values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,17 @@ SUPPORT = Path(__file__).parent.parent  # `support.jobs` is importable from here
 
 @dataclass
 class LiveCase:
-    """A case with a provisioner on this host; everything it started is gone after :meth:`close`."""
+    """A case with a provisioner on this host; everything it started is gone after :meth:`close`.
+
+    Attributes:
+        through: URL by which its processes reach the server, if not the server's own; the test itself goes straight.
+    """
 
     server: Server
     state: Path
     name: str = "test"
     host: str = "test-host"
+    through: str = ""
     provisioners: list[ProcessIdentity] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -41,7 +46,7 @@ class LiveCase:
         self.folder: CaseFolder = StateFolder.open(self.settings).case(self.name)
         self.folder.create()
         self.access = Access.new(self.name, url=self.server.url)
-        write_access(self.folder.access_file, self.access)
+        write_access(self.folder.access_file, replace(self.access, url=self.through or self.server.url))
         self.store = Store.open(self.access, name="test")
         self.operations = OperationsClient(self.store, self.access, self.host, requester=this_process(self.host))
         self.tasks = Tasks(self.store)

@@ -16,6 +16,11 @@ def lives(pid: int) -> bool:
     return stat is not None and stat[0] not in "ZX"
 
 
+def parent_of(pid: int) -> int:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
 def survivors(pids: list[int]) -> list[int]:
     return [pid for pid in pids if lives(pid)]
 

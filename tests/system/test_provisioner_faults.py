@@ -44,11 +44,6 @@ def dead_process(host: str) -> ProcessIdentity:
     return identity
 
 
-def parent_of(pid: int) -> int:
-    text = Path(f"/proc/{pid}/stat").read_text()
-    return int(text[text.rindex(")") + 2 :].split()[1])
-
-
 def test_workers_outlive_their_provisioner_and_a_new_one_takes_over(case: LiveCase) -> None:
     case.request(nworkers=2)
     workers, launcher = case.pids(), case.launcher()
