@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
@@ -69,6 +69,17 @@ def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: in
     if not access.url.startswith("unix:"):
         options["socket_keepalive"] = True
     return redis.Redis.from_url(access.url, **options)
+
+
+@contextmanager
+def sent_once(client: redis.Redis) -> Iterator[None]:
+    """Within, nothing is sent again after a lost reply: RQ's own transactions are not made for it."""
+    usual: Any = client.get_retry()
+    client.set_retry(Retry(NoBackoff(), 0))
+    try:
+        yield
+    finally:
+        client.set_retry(usual)
 
 
 @contextmanager

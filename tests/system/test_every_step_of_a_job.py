@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from rq.job import Job, JobStatus
 from support import jobs
-from support.acts import Act, hang_up, kill
+from support.acts import Act, kill, lose
 from support.lanes import Lane, Lanes
 from support.step_list import JOB, only_looks
 from support.steps import Moment
@@ -16,7 +16,7 @@ from support.waiting import wait_until
 
 LANES = 6
 IN_TIME = 25.0
-ACTS: dict[str, Act] = {"is killed": kill, "is cut off": hang_up}
+ACTS: dict[str, Act] = {"is killed": kill, "is cut off": lose}
 
 
 class Point(NamedTuple):
@@ -70,7 +70,7 @@ def take(lane: Lane, point: Point) -> None:
     assert "WorkerLost" in how_it_ended(deadly)[1]
     for job in (good, bad, deadly):
         assert case.store.client.xlen(f"rq:results:{job.id}") == 1, "it ended more than once"
-    assert case.store.client.zcard(case.store.rq_keys.wip(queue.name)) == 0
+    assert case.store.client.zcard(case.store.rq_keys.started(queue.name)) == 0
     case.operations.release(wgroup_id, 20.0)
     lane.is_gone(wgroup_id)
 
