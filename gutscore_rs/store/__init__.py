@@ -8,7 +8,7 @@ import redis
 
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StateConflictError
-from gutscore_rs.store.connection import ServerFacts, connect, describe, inspect_server, translated
+from gutscore_rs.store.connection import PATIENCE, ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
 from gutscore_rs.store.jobs import Claim, Jobs
 from gutscore_rs.store.keys import CaseKeys, RqKeys, operations_queue, task_queue
@@ -61,9 +61,11 @@ class Store:
         self.history = History(client, self.keys, where)
 
     @classmethod
-    def open(cls, access: Access, *, name: str = "", timeout: float = 5.0, retries: int = 3) -> Store:
-        """A store over a connection of its own, made at the first command."""
-        client = connect(access, name=name, timeout=timeout, retries=retries)
+    def open(
+        cls, access: Access, *, name: str = "", timeout: float = 5.0, retries: int = 3, patience: float = PATIENCE
+    ) -> Store:
+        """A store over a connection of its own, made at the first command; for the arguments see ``connect``."""
+        client = connect(access, name=name, timeout=timeout, retries=retries, patience=patience)
         return cls(client, access.case, describe(access))
 
     def inspect(self) -> ServerFacts:

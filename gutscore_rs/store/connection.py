@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,35 @@ DRIVER = {"driver_info": DriverInfo(lib_version=redis.__version__)}
 MINIMUM_REDIS = (7, 0)
 MINIMUM_VALKEY = (7, 2)
 RETRIES = 3
+# Seconds after which a command, or a connect, that failed is not tried again.
+PATIENCE = 10.0
+
+
+class BoundedRetry(Retry):
+    """Attempts that end after a time, too.
+
+    redis-py counts attempts only, and counts those to connect anew within each to send: on a connection that was cut
+    without a word, 3 retries with a timeout of 5 s are 65 s in which the process does nothing else.
+
+    Args:
+        retries: How often at most.
+        patience: Seconds after which nothing is tried again; the attempt that is under way then has its own timeout.
+    """
+
+    def __init__(self, retries: int, patience: float) -> None:
+        super().__init__(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries)
+        self._patience = patience
+
+    def call_with_retry(self, do: Callable[[], Any], fail: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As in redis-py; ``fail`` is called for every failure, the last one too."""
+        ends = time.monotonic() + self._patience
+
+        def fail_in_time(error: Exception, *more: Any) -> None:
+            fail(error, *more)
+            if time.monotonic() >= ends:
+                raise error
+
+        return super().call_with_retry(do, fail_in_time, *args, **kwargs)
 
 
 def describe(access: Access) -> str:
@@ -42,7 +72,9 @@ def describe(access: Access) -> str:
     return access.socket or access.url or "Redis"
 
 
-def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: int = RETRIES) -> redis.Redis:
+def connect(
+    access: Access, *, name: str = "", timeout: float = 5.0, retries: int = RETRIES, patience: float = PATIENCE
+) -> redis.Redis:
     """A client for the Redis of ``access``; connects at its first command.
 
     Args:
@@ -51,6 +83,7 @@ def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: in
         timeout: Seconds that a connect or a reply may take.
         retries: How often a command is sent again after a lost connection. redis-py sends scripts again
             too, so each of our mutating scripts is idempotent (see ``store/lua``).
+        patience: Seconds after which it is not sent again.
     """
     options: dict[str, Any] = {
         "username": access.username,
@@ -59,7 +92,7 @@ def connect(access: Access, *, name: str = "", timeout: float = 5.0, retries: in
         **DRIVER,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "retry": Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries),
+        "retry": BoundedRetry(retries, patience),
         "health_check_interval": 30,
     }
     if access.socket:

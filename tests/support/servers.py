@@ -61,8 +61,8 @@ class Server:
     def url(self) -> str:
         return f"unix://{self.socket}"
 
-    def start(self) -> None:
-        command = [
+    def command(self) -> list[str]:
+        return [
             program(self.product),
             "--port",
             "0",
@@ -82,8 +82,10 @@ class Server:
             "no",
             *self.options,
         ]
+
+    def start(self) -> None:
         env = dict(os.environ) | self.env
-        self.process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.command(), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, 10, what=f"the {self.product} server answers")
 
     def _answers(self) -> bool:

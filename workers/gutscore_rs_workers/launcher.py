@@ -88,6 +88,7 @@ class Launcher:
         self._peeks = [QueuePeek(store.client, store.rq_keys.queue(name)) for name in launch.queues]
         self._peek_pause = 0.0
         self._peek_again = 0.0
+        self._reachable = True
         self._phase = Phase.RUNNING
         self._phase_ends = float("inf")
         self._ending = Ending()
@@ -259,8 +260,16 @@ class Launcher:
             self._restore_wanted = order == "vanished" or (self._restore_wanted and order == "unreachable")
             if order == "vanished":
                 self._keeper.hurry()
+            self._note_contact(order != "unreachable")
             self._obey(order)
         self._keeper.beat_rq(lambda: self._crew.endless_jobs(self._keeper.held), children)
+
+    def _note_contact(self, reachable: bool) -> None:
+        """What waits on other connections need not know that the way to Redis is cut; it waits on fresh ones after."""
+        if not reachable:
+            for peek in self._peeks:
+                self._close_peek(peek)
+        self._reachable = reachable
 
     def _obey(self, order: str) -> None:
         if order == "release":
@@ -351,7 +360,11 @@ class Launcher:
         if self._phase is not Phase.RUNNING or not self._crew.idle() or time.monotonic() < self._peek_again:
             return
         for peek in self._peeks:
-            if not peek.armed:
+            if peek.overdue:
+                log.warning("the connection that watches a queue is dead: it is made anew")
+                self._close_peek(peek)
+            # While beats do not get through, an attempt would only hold up this loop for its timeout.
+            if not peek.armed and self._reachable:
                 try:
                     peek.arm()
                 except (RedisError, OSError) as error:
@@ -359,6 +372,11 @@ class Launcher:
                     self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
                     return
                 self._selector.register(peek, selectors.EVENT_READ, peek)
+
+    def _close_peek(self, peek: QueuePeek) -> None:
+        if peek.armed:
+            self._selector.unregister(peek)
+        peek.close()
 
     def _on_peek(self, peek: QueuePeek) -> None:
         """There may be a job: wake one idle worker. If wake-ups bear nothing, look less often."""

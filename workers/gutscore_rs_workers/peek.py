@@ -7,12 +7,16 @@ rq#1716, rq#2079, rulings 5). One connection per queue waits here; the workers c
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 
-BLOCK_SECONDS = 30
+# The server answers after this time, whether or not there is a job: so a connection that was cut off without a word is
+# noticed soon after it. Without that a launcher would wait on it for ever, and its idle workers with it.
+BLOCK_SECONDS = 10
+ANSWER_SECONDS = 5.0
 
 
 class QueuePeek:
@@ -27,7 +31,13 @@ class QueuePeek:
         self._pool = client.connection_pool
         self._key = key
         self._connection: Any = None
+        self._due = 0.0
         self.armed = False
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the server should have answered by now: close this, and arm it again."""
+        return self.armed and time.monotonic() > self._due
 
     def arm(self) -> None:
         """Start waiting, unless it already does.
@@ -41,6 +51,7 @@ class QueuePeek:
             self._connection = self._pool.make_connection()
             self._connection.connect()
         self._connection.send_command("BLMOVE", self._key, self._key, "LEFT", "LEFT", BLOCK_SECONDS)
+        self._due = time.monotonic() + BLOCK_SECONDS + ANSWER_SECONDS
         self.armed = True
 
     def fileno(self) -> int:

@@ -151,8 +151,9 @@ class Provisioner:
         return False
 
     def _lost_contact(self) -> None:
-        self._reaper.contact.lost()
+        """Redis did not answer; what waits on another connection need not know that: it waits on a fresh one after."""
         self._contact.lost()
+        self._close_peek()
 
     def _complain(self, complaints: list[str]) -> None:
         """Log what is wrong in Redis, once a minute each."""
@@ -174,6 +175,9 @@ class Provisioner:
     def _take_work(self) -> None:
         if time.monotonic() < self._next["work"]:
             return
+        if self._peek.overdue:
+            log.warning("the connection that watches the queue is dead: it is made anew")
+            self._close_peek()
         while self._may_take_work():
             claim = self._store.jobs.claim([self._queue], self._rq_name)
             if claim is None:
@@ -201,6 +205,11 @@ class Provisioner:
             log.warning("lost the connection that watches the queue: %s", error)
             self._lost_contact()
             self._postpone(*self._next)
+
+    def _close_peek(self) -> None:
+        if self._peek.armed:
+            self._selector.unregister(self._peek)
+        self._peek.close()
 
     def _carry_out(self, claim: Claim) -> int:
         # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.
@@ -286,13 +295,15 @@ class Provisioner:
 
     def _global_round(self) -> None:
         duties = self._store.provisioners
-        if duties.take_duty("reaper", self._me.member, DUTY):
+        # Whoever has the duty: one that takes it from a lost host must not have to wait for a lease first.
+        is_steady = self._contact.is_steady(self._site)
+        if duties.take_duty("reaper", self._me.member, DUTY) and is_steady:
             removed = self._reaper.round(self._site)
             if removed:
                 log.warning("%d workers left the registry: their leases ended", removed)
             self._complain(self._reaper.complaints)
         if duties.take_duty("reconciler", self._me.member, DUTY):
-            global_round(self._site, self._contact)
+            global_round(self._site, is_steady=is_steady)
 
     def _watch_owner(self) -> None:
         """The `run` that owns this case died: end what is bound to it, then the embedded server and ourselves."""
@@ -360,7 +371,7 @@ def main(argv: list[str] | None = None) -> int:
         folder.create()
         host = this_host(settings, state.root)
         owner = ProcessIdentity.from_dict(arguments.owner) if arguments.owner else None
-        store = Store.open(access, name="provisioner", timeout=5.0, retries=1)
+        store = Store.open(access, name="provisioner", timeout=5.0, retries=1, patience=5.0)
         for warning in store.inspect().warnings:
             log.warning("%s", warning)
         record = folder.provisioners / f"{host}-{os.getpid()}.json"

@@ -164,19 +164,16 @@ class Contact:
 
 @dataclass(slots=True)
 class Reaper:
-    """Removes workers whose lease is over and hands on their jobs, once it is in steady contact: see :class:`Contact`.
+    """Removes workers whose lease is over and hands on their jobs; only in steady contact, see :class:`Contact`.
 
     Attributes:
         complaints: What was wrong, in the last round, with sets that could not be swept.
     """
 
-    contact: Contact = field(default_factory=Contact)
     complaints: list[str] = field(default_factory=list)
 
     def round(self, site: Site) -> int:
         """One look at every set; how many workers were removed."""
-        if not self.contact.is_steady(site):
-            return 0
         self._reap_provisioners(site)
         removed = 0
         self.complaints = []
@@ -202,18 +199,32 @@ class Reaper:
     @staticmethod
     def _reap(site: Site, wgroup_id: int) -> int:
         store, reason = site.store, "its lease ended: host lost, cut off, or launcher stopped"
-        removed = 0
+        removed, silent = 0, set()
         for worker in store.workers.expired(wgroup_id, limit=1000):
             # Jobs first: dying between the two steps must not strand them. A worker that comes back finds them fenced.
             jobs = recover_lost(store, worker.rq_name, reason=reason) if worker.rq_name else []
             gone = Departure(worker.member, worker.host, worker.pid, reason, ",".join(jobs))
-            removed += store.workers.leave(wgroup_id, [gone], only_expired=True)
+            if store.workers.leave(wgroup_id, [gone], only_expired=True):
+                removed += 1
+                silent.add(worker.host)
+        if silent:
+            _note_silence(site, wgroup_id, ", ".join(sorted(silent)))
         return removed
 
 
-def global_round(site: Site, contact: Contact) -> None:
+def _note_silence(site: Site, wgroup_id: int, hosts: str) -> None:
+    """Say at the set why it has lost workers; it stays what it is, since they may come back (``register.lua``)."""
+    record = site.store.sets.get(wgroup_id)
+    if record is not None and record.state in OPEN:
+        error = (
+            f"nothing is heard of {hosts}: off, cut off from Redis, or the launcher is stopped. Its workers count "
+            "again once they are heard of; their jobs are run elsewhere"
+        )
+        site.store.sets.note(wgroup_id, error=error)
+
+
+def global_round(site: Site, *, is_steady: bool) -> None:
     """What any provisioner can do, one of them at a time: overdue sets, due retries, old keys."""
-    is_steady = contact.is_steady(site)
     store = site.store
     queues: set[str] = set()
     records, _ = store.sets.readable()
@@ -230,6 +241,6 @@ def global_round(site: Site, contact: Contact) -> None:
 
 def _expire_overdue(site: Site, record: ResourceSetRecord) -> None:
     overdue = record.state in OPEN and record.deadline and site.store.time() > record.deadline + OVERDUE
-    if overdue and not site.store.workers.count(record.wgroup_id) and record.state is not State.RELEASING:
+    if overdue and not site.store.workers.count(record.wgroup_id):
         why = "its runtime is over and nothing was heard of its host"
         site.store.sets.transition(record, State.EXPIRED, why)

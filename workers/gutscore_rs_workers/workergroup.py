@@ -65,7 +65,7 @@ def _launch(arguments: argparse.Namespace) -> int:
     host = this_host(settings, state.root)
     identity = this_process(host)
     # No retries inside: the launcher's loop must come back to its children soon, and tries again itself.
-    store = Store.open(access, name=f"launcher-{arguments.resource_set}", timeout=3.0, retries=1)
+    store = Store.open(access, name=f"launcher-{arguments.resource_set}", timeout=3.0, retries=1, patience=3.0)
     nonce = secrets.token_hex(4)
     attached = store.sets.attach(
         arguments.resource_set,

@@ -24,8 +24,12 @@ local active = redis.call('ZCOUNT', KEYS[2], text(at), text(at + tonumber(ARGV[5
 if active > tonumber(current[5] or '0') then
   redis.call('HSET', KEYS[1], 'peak_active', active)
 end
-if active >= tonumber(current[3]) and one_of('submitting,pending,starting', state) then
-  redis.call('HSET', KEYS[1], 'state', 'active', 'version', tonumber(current[4]) + 1, 'changed_at', text(at), 'error', '')
+local complete = active >= tonumber(current[3])
+if complete then
+  redis.call('HSET', KEYS[1], 'error', '')
+end
+if complete and one_of('submitting,pending,starting', state) then
+  redis.call('HSET', KEYS[1], 'state', 'active', 'version', tonumber(current[4]) + 1, 'changed_at', text(at))
   if not current[6] then
     redis.call('HSET', KEYS[1], 'started_at', text(at))
   end
