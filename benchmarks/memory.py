@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.memory import Footprint, descendants, footprint
+from harness.peers import end
 from harness.report import Report, arguments, median, spread
 from rq import Queue
 from rq.worker import Worker
@@ -69,10 +70,7 @@ def _running(*command: str, processes: int) -> Iterator[list[int]]:
     try:
         yield [process.pid for process in started]
     finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(60)
+        end(started)
 
 
 def _rq(server: Server, workers: int, *command: str, processes: int) -> Sample:

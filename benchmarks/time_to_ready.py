@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.observer import Observer
+from harness.peers import end
 from harness.report import Report, arguments, median, spread
 from support.cases import LiveCase
 from support.servers import Server
@@ -77,10 +78,7 @@ def _rq(case: LiveCase, observer: Observer, workers: int, *command: str, process
         for _ in range(processes)
     ]
     seconds = observer.reached() - began
-    for process in started:
-        process.terminate()
-    for process in started:
-        process.wait(60)
+    end(started)
     return seconds
 
 

@@ -13,8 +13,9 @@ PROVISIONER = "gutscore_rs_workers.provisioner"
 
 
 def _module(name: str) -> list[str]:
-    # -P: the current folder must not come before the installed packages.
-    return [sys.executable, "-P", "-m", name]
+    # -P: the current folder must not come before the installed packages. Not -m: it compiles the module anew at every
+    # start, as it does not use the cached one for __main__.
+    return [sys.executable, "-P", "-c", f"import sys; from {name} import main; sys.exit(main())"]
 
 
 def arguments_of(command: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gutscore_rs.errors import (
+    CapacityError,
     ConfigError,
     DriverError,
     GutscoreError,
@@ -10,6 +11,7 @@ from gutscore_rs.errors import (
     ReleaseError,
     RequestError,
     ServerError,
+    StateConflictError,
     StateFolderError,
     StoreError,
     WorkersNotReadyError,
@@ -21,6 +23,8 @@ EXIT_INTERRUPTED = 130
 
 _CODES: tuple[tuple[type[GutscoreError], int], ...] = (
     (ConfigError, EXIT_DATAERR),
+    (CapacityError, EXIT_DATAERR),
+    (StateConflictError, EXIT_TEMPFAIL),
     (StoreError, EXIT_UNAVAILABLE),
     (NoProvisionerError, EXIT_UNAVAILABLE),
     (ServerError, EXIT_UNAVAILABLE),

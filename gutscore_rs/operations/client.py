@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gutscore_rs.access import Access
+from gutscore_rs.capacity import check_room
 from gutscore_rs.errors import NoProvisionerError, ReleaseError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.operations.doorbell import ring
@@ -64,6 +65,7 @@ class OperationsClient:
 
         Raises:
             NoProvisionerError: Nobody serves that host or cluster; nothing was written.
+            CapacityError: This host cannot hold so many workers; nothing was written. Another host judges for itself.
             StateConflictError: The id is in use.
         """
         server = self.server_of(spec)
@@ -72,6 +74,12 @@ class OperationsClient:
             raise NoProvisionerError(
                 f"No live provisioner of case {self.case!r} serves {server!r} (served now: {alive or 'nothing'}). "
                 f"Start one there with `gutscore-rs provisioner {self.case}`, or all with `gutscore-rs up`."
+            )
+        if server == self._host:
+            check_room(
+                f"Resource set {wgroup_id} of case {self.case!r}",
+                spec["nworkers"],
+                oversubscribe=bool(spec.get("oversubscribe")),
             )
         queues = [task_queue(self.case, name) for name in self._queues]
         full = dict(spec) | {"queues": spec.get("queues") or queues, "cwd": spec.get("cwd") or str(Path.cwd())}

@@ -29,7 +29,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from gutscore_rs.access import Access
-from gutscore_rs.errors import StoreError, StoreUnavailableError, StoreUnsuitableError
+from gutscore_rs.errors import GutscoreError, StoreError, StoreUnavailableError, StoreUnsuitableError
 
 # Else redis-py parses its own package metadata anew for each connection: half of the time that a connection takes.
 DRIVER = {"driver_info": DriverInfo(lib_version=redis.__version__)}
@@ -168,6 +168,20 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
+def _facts(client: redis.Redis, where: str) -> dict[str, Any]:
+    try:
+        with translated(where):
+            found: Any = client.info()
+            return dict(found)
+    except GutscoreError:
+        raise
+    except Exception as error:
+        # redis-py takes for granted that a Redis answers: from others it gets answers of any type.
+        raise StoreUnsuitableError(
+            f"What listens at {where} is no Redis: its answer makes no sense ({error!r}). Check host and port."
+        ) from error
+
+
 def inspect_server(client: redis.Redis, where: str) -> ServerFacts:
     """Ask the server what it is, and refuse one that cannot serve.
 
@@ -175,8 +189,7 @@ def inspect_server(client: redis.Redis, where: str) -> ServerFacts:
         StoreUnsuitableError: Older than Redis 7.0 or Valkey 7.2, a replica, or a cluster node.
         StoreUnavailableError: No answer.
     """
-    with translated(where):
-        info: dict[str, Any] = client.info()
+    info = _facts(client, where)
     product = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get("valkey_version") or info.get("redis_version") or "0")
     minimum = MINIMUM_VALKEY if product == "valkey" else MINIMUM_REDIS

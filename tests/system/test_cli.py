@@ -7,62 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from support.processes import survivors
+from support.shell import Shell
 from support.waiting import wait_until
 
 from gutscore_rs.processes import kill_marked
-
-TOML = """
-[case]
-name = "cli"
-[resource]
-nwgroups = 2
-[resource.config]
-nworkers = 2
-runtime = "10"
-drain_timeout = 1
-"""
-
-
-@dataclass
-class Shell:
-    """Runs ``gutscore-rs`` with a state folder of its own."""
-
-    state: Path
-    folder: Path
-
-    @property
-    def env(self) -> dict[str, str]:
-        return dict(os.environ) | {
-            "GUTSCORE_RS_STATE_DIR": str(self.state),
-            "GUTSCORE_RS_RUNTIME_DIR": str(self.state),
-            "GUTSCORE_RS_HOST": "cli-host",
-        }
-
-    def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "gutscore_rs", *arguments],
-            capture_output=True,
-            text=True,
-            env=self.env,
-            cwd=self.folder,
-            timeout=90,
-        )
-        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--json").stdout)
-
-    def toml(self, text: str = TOML, name: str = "case.toml") -> str:
-        (self.folder / name).write_text(text)
-        return str(self.folder / name)
 
 
 @pytest.fixture
@@ -178,7 +131,7 @@ def test_nothing_is_written_into_the_current_folder(up: Shell) -> None:
 
 
 def test_a_request_of_sets_that_are_up_is_refused_and_names_them(up: Shell) -> None:
-    answer = up("request", up.toml(), code=70)
+    answer = up("request", up.toml(), code=75)
     assert "Resource set 0 of case 'cli' is active" in answer.stderr
 
 
@@ -196,7 +149,7 @@ def test_a_wrong_configuration_names_file_key_and_nearest_name(shell: Shell) -> 
 
 
 def test_forget_refuses_while_workers_live_and_removes_every_key_afterwards(up: Shell) -> None:
-    assert "release it" in up("forget", "cli", code=70).stderr
+    assert "release it" in up("forget", "cli", code=75).stderr
     up("release", "cli")
     up("forget", "cli")
     assert up.json("status", "cli")["resource_sets"] == []

@@ -72,7 +72,7 @@ def test_a_host_that_is_cut_off_leaves_the_count_its_jobs_run_elsewhere_and_heal
 ) -> None:
     marks = tmp_path / "marks"
     case.request(1, "node-b", nworkers=2)
-    running = [case.queue().enqueue(jobs.sleep_less_again, 45.0, 0.1, str(tmp_path / f"r{n}")) for n in range(2)]
+    running = [case.queue().enqueue(jobs.sleep_less_again, 28.0, 0.1, str(tmp_path / f"r{n}")) for n in range(2)]
     wait_until(lambda: all(words(tmp_path / f"r{n}") == ["begin"] for n in range(2)), 10, what="both jobs run on B")
     case.request(0, "node-a", nworkers=2)
     case.hosts["node-b"].cut()

@@ -22,6 +22,7 @@ from enum import IntEnum
 
 from redis.exceptions import RedisError
 
+from gutscore_rs.capacity import check_room
 from gutscore_rs.errors import CapacityError, StoreError
 from gutscore_rs.identity import is_alive, is_here
 from gutscore_rs.log_files import LOOK_SECONDS, cap_logs
@@ -126,6 +127,7 @@ class Launcher:
 
     def _allocate(self) -> Grant:
         spec, launch = self._launch.spec, self._launch
+        check_room(launch.label, launch.nworkers, oversubscribe=bool(spec.get("oversubscribe")))
         wish = Wish(
             launch.label,
             cpus=int(spec.get("cpus_per_worker") or 0) * launch.nworkers,

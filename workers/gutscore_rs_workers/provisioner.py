@@ -48,6 +48,7 @@ from gutscore_rs_workers.local_backend import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
+from gutscore_rs_workers.visible import retitle
 from gutscore_rs_workers.wakeup import wake_on
 
 log = logging.getLogger(__name__)
@@ -374,6 +375,7 @@ def main(argv: list[str] | None = None) -> int:
         store = Store.open(access, name="provisioner", timeout=5.0, retries=1, patience=5.0)
         for warning in store.inspect().warnings:
             log.warning("%s", warning)
+        retitle(f"gutscore_rs: provisioner of case {access.case} on {host}")
         record = folder.provisioners / f"{host}-{os.getpid()}.json"
         write_private(record, json.dumps(this_process(host).to_dict()).encode())
     except StoreError as error:
