@@ -34,6 +34,7 @@ class HostedCase:
 
     folder: Path
     nodes: Sequence[str] = ("node-a", "node-b")
+    shared_home: bool = False
     network: Network = field(default_factory=Network, repr=False)
     hosts: dict[str, Host] = field(default_factory=dict)
     provisioners: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -76,8 +77,8 @@ class HostedCase:
             return False
 
     def state(self, node: str) -> Path:
-        """The state folder of a host: they share none."""
-        return self.folder / node
+        """The state folder of a host."""
+        return self.folder / ("home" if self.shared_home else node)
 
     def env(self, node: str) -> dict[str, str]:
         return dict(os.environ) | {"GUTSCORE_RS_STATE_DIR": str(self.state(node)), "GUTSCORE_RS_HOST": node}

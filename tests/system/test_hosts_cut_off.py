@@ -61,6 +61,23 @@ def test_requested_on_one_host_started_on_another_and_seen_from_both(case: Hoste
     assert case.cli("node-b", "status", "test")["resource_sets"][0]["state"] == "released"
 
 
+def test_hosts_that_share_a_home_keep_their_processes_apart(tmp_path: Path) -> None:
+    require_namespaces()
+    case = HostedCase(tmp_path, shared_home=True)
+    try:
+        for wgroup_id, node in enumerate(case.nodes):
+            case.request(wgroup_id, node, nworkers=1)
+        for wgroup_id, node in enumerate(case.nodes):
+            (worker,) = case.store.workers.alive([wgroup_id])
+            assert (worker.host, [worker.pid]) == (node, case.workers_on(node))
+        # What runs on A is none of B's business: its release sweeps its own host only.
+        case.operations.release(1, 20)
+        assert (case.store.workers.counts([0, 1]), case.workers_on("node-b")) == ({0: 1, 1: 0}, [])
+        assert len(case.workers_on("node-a")) == 1
+    finally:
+        case.close()
+
+
 def test_a_request_for_a_host_that_nobody_serves_is_refused_with_those_that_are(case: HostedCase) -> None:
     with pytest.raises(NoProvisionerError, match=r"'node-c' \(served now: node-a, node-b\)"):
         case.request(0, "node-c")
@@ -167,6 +184,7 @@ def test_a_host_that_boots_again_gets_its_set_back_for_what_is_left_of_its_runti
     assert after is not None
     assert (after.state, after.deadline, after.launches) == (State.ACTIVE, before.deadline, 2)
     assert len(case.workers_on("node-b")) == 2
+    assert ("requested", "its host node-b was booted again") in case.whys(1)
 
 
 @pytest.mark.parametrize("case", [("node-a", "node-b", "node-c")], indirect=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gutscore_rs.errors import GutscoreError, StoreUnavailableError
-from gutscore_rs.identity import is_alive, is_here
+from gutscore_rs.identity import boot_id, is_alive, is_here
 from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.store import operations_queue
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
@@ -79,8 +79,11 @@ def _judge_here(site: Site, record: ResourceSetRecord) -> None:
         return
     for launcher in dead_launchers(site, record):
         why = f"its launcher (pid {launcher.identity.pid} on {launcher.node}) died"
+        if launcher.identity.boot_id != boot_id():
+            why = f"its host {launcher.node} was booted again"
         log.warning("resource set %d: %s", record.wgroup_id, why)
         bury_launcher(site, record, launcher, why)
+        site.store.sets.note(record.wgroup_id, error=why)
     if not site.store.provisioners.is_locked(record.wgroup_id, site.host):
         _push_on(site, record)
 
