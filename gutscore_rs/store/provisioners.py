@@ -109,14 +109,24 @@ class Provisioners:
         self._scripts.run("release_lease", [self._keys.lock(wgroup_id)], [owner])
 
     def is_locked(self, wgroup_id: int, host: str) -> bool:
-        """Whether an operation is at work on the set; the lock of one that was killed here is removed."""
+        """Whether an operation is at work on the set; the lock of one that was killed here is removed.
+
+        What is no lock of ours locks nothing, see ``lease.lua``.
+        """
+        key = self._keys.lock(wgroup_id)
         with translated(self._where):
-            lock: Any = self._client.get(self._keys.lock(wgroup_id))
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.get(key)
+            pipeline.pttl(key)
+            found: list[Any] = pipeline.execute(raise_on_error=False)
+        lock, left = found
+        if not isinstance(lock, bytes) or left < 0:
+            return False
         owner = _owner_of(lock)
         if owner is not None and is_here(owner, host) and not is_alive(owner):
             self.unlock(wgroup_id, lock_owner(owner))
             return False
-        return lock is not None
+        return True
 
     def burn(self, nonce: str, job_id: str, seconds: float) -> bool:
         """Burn an operation's nonce: True for the first job id that brings it, and for that one again."""

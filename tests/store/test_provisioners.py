@@ -86,3 +86,16 @@ def test_a_nonce_burns_for_one_job_and_its_ash_blows_away(store: Store) -> None:
     assert burn("m", "other", -5.0)
     assert 0 < store.client.pttl(store.keys.nonce("n")) <= 60_000
     wait_until(lambda: not store.client.exists(store.keys.nonce("m")), what="a nonce that is over is gone")
+
+
+@pytest.mark.parametrize("garbage", ["no lock of ours", b"\xff\x00", ["a", "list"]])
+def test_garbage_where_a_lock_belongs_keeps_nobody_out(store: Store, garbage: str | bytes | list[str]) -> None:
+    key = store.keys.lock(0)
+    if isinstance(garbage, list):
+        store.client.rpush(key, *garbage)
+    else:
+        store.client.set(key, garbage)
+    assert not store.provisioners.is_locked(0, "one")
+    assert store.provisioners.lock(0, "me", 10.0)
+    assert store.provisioners.is_locked(0, "one")
+    assert not store.provisioners.lock(0, "you", 10.0)

@@ -94,6 +94,7 @@ PERIODIC = {
         "HGETALL resource_set",
         "HGETALL resource_set:launchers",
         "GET resource_set:lock",
+        "PTTL resource_set:lock",
         "TIME",
         "ZRANGEBYSCORE rq:scheduled",
         "EXISTS resource_set",

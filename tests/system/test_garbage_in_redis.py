@@ -17,6 +17,7 @@ from support.waiting import holds_for, wait_until
 from gutscore_rs.errors import GutscoreError, SerializationError, StoreError
 from gutscore_rs.identity import is_alive
 from gutscore_rs.overview import Overview
+from gutscore_rs.store.keys import CaseKeys
 from gutscore_rs.store.records import State
 
 NOISE = os.urandom(60)
@@ -101,6 +102,15 @@ def test_readers_name_what_is_wrong_and_nobody_dies_of_it(case: LiveCase) -> Non
     assert is_alive(case.provisioners[0])
     job = case.queue().enqueue(jobs.square, 6)
     wait_until(lambda: job.get_status() is JobStatus.FINISHED, 15, what="work goes on")
+
+
+def test_every_kind_of_key_is_tried() -> None:
+    kinds = {name for name in vars(CaseKeys) if not name.startswith("_")} - {"case", "root"}
+    tried = {"resource_sets", "resource_set", "live", "workers", "launchers", "provisioners", "provisioner_info"}
+    # `states` is read with `workers`; locks and leases in tests/store/test_provisioners.py; any bytes are a nonce or a
+    # tombstone.
+    elsewhere = {"states", "lock", "lease", "nonce", "tombstone"}
+    assert kinds == tried | elsewhere | {"events", "lost"}, "a new key needs garbage, too"
 
 
 def test_a_garbled_set_does_not_hold_up_the_others_and_recovers_when_it_is_removed(case: LiveCase) -> None:

@@ -2,7 +2,9 @@
 -- KEYS  1 lease
 -- ARGV  1 owner  2 milliseconds
 -- Returns 1 when it is held by the owner now, else 0
-local owner = redis.call('GET', KEYS[1])
+-- Ours always end by themselves: what has no end, or is no string, was not written by us and keeps nobody out.
+local known = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('PTTL', KEYS[1]) >= 0
+local owner = known and redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then
   return 0
 end
