@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import psutil
 from rq import Queue
@@ -177,11 +176,15 @@ class World:
 
 
 def operations_of(provisioner: ProcessIdentity) -> list[int]:
-    """Its children that were forked and have not become another program."""
+    """Its children that carry out an operation, by their title."""
+    return [pid for pid, title in children_of(provisioner) if "operation" in title]
+
+
+def children_of(provisioner: ProcessIdentity) -> list[tuple[int, str]]:
+    """Its children but for its fork server, with what `ps` shows of them."""
     with contextlib.suppress(psutil.Error, OSError):
-        own = Path(f"/proc/{provisioner.pid}/cmdline").read_bytes()
-        children = psutil.Process(provisioner.pid).children()
-        return [one.pid for one in children if Path(f"/proc/{one.pid}/cmdline").read_bytes() == own]
+        found = [(one.pid, " ".join(one.cmdline())) for one in psutil.Process(provisioner.pid).children()]
+        return [(pid, title) for pid, title in found if "fork server" not in title]
     return []
 
 

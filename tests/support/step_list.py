@@ -98,6 +98,18 @@ PERIODIC = {
         "TIME",
         "ZRANGEBYSCORE rq:scheduled",
         "EXISTS resource_set",
+        "ZREMRANGEBYSCORE rq:finished",
+        "ZREMRANGEBYSCORE rq:failed",
+        # it rings again for what nobody answered
+        "LRANGE rq:queue",
+        "LREM rq:queue",
+        "EXEC HSET rq:job",
+        "EXEC SADD rq:queues",
+        # its registration at RQ, a moment after it serves, and each minute
+        "HEXISTS rq:worker",
+        "HSET rq:worker",
+        "EXPIRE rq:worker",
+        "SADD rq:workers",
     ),
     "launcher": ("beat",),
 }

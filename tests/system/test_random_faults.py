@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.invariants import left_behind
 from support.ledger import Ledger
-from support.random_faults import ProxiedCase, ProxiedServer, World
+from support.random_faults import ProxiedCase, ProxiedServer, World, children_of
 from support.waiting import wait_until
 
 STRIKES = 8
@@ -39,7 +39,7 @@ def leaves_nothing(world: World) -> None:
     assert world.ledger.helpers() == []
     for provisioner in world.case.provisioners:
         process = psutil.Process(provisioner.pid)
-        wait_until(lambda one=process: not one.children(), 5, what="the provisioner has no children left")
+        wait_until(lambda one=provisioner: not children_of(one), 5, what="the provisioner has no children left")
         assert process.num_fds() < 20
     ids = world.case.store.sets.ids()
     world.case.store.forget()

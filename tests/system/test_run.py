@@ -285,7 +285,7 @@ def test_a_run_in_a_case_that_is_up_leaves_the_sets_of_others_alone(run: Run) ->
     assert command("up", case).returncode == 0
     assert command("request", case, "--set", "0", "--wait").returncode == 0
     again = command("run", case, "--output", str(run.output))
-    assert again.returncode == 70
+    assert again.returncode == 75
     assert "Resource set 0 of case 'run_test' is active" in again.stderr
     assert json.loads(command("count", "run_test", "--json").stdout)["active"] == 2
     assert command("release", "run_test").returncode == 0
