@@ -6,7 +6,9 @@ needs is not known here, so a worker counts with what an idle one takes.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -60,15 +62,16 @@ def limits() -> Iterator[Limit]:
 
 
 def _processes() -> Iterator[Limit]:
-    running = _number(Path("/proc/loadavg"), 3, after="/")
+    # "0.20 0.18 0.12 1/80 11206": of 80 one runs (proc(5)).
+    running = int((re.findall(r"/(\d+)", _read(Path("/proc/loadavg"))) or ["0"])[0])
     for name in ("pid_max", "threads-max"):
         most = _number(Path("/proc/sys/kernel") / name)
-        if most is not None and running is not None:
+        if most is not None:
             yield Limit(most - running, f"{running} processes run, and kernel.{name} is {most}")
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     # It does not bind root (setrlimit(2)).
     if most != resource.RLIM_INFINITY and os.geteuid() != 0:
-        ours = sum(entry.stat().st_uid == os.geteuid() for entry in _process_folders())
+        ours = _processes_of(os.geteuid())
         yield Limit(most - ours, f"{ours} processes of this user run, and `ulimit -u` is {most}")
     for folder in _cgroups():
         most, current = _number(folder / "pids.max"), _number(folder / "pids.current")
@@ -96,17 +99,18 @@ def _cgroups() -> Iterator[Path]:
             yield from (root / part.relative_to("/") for part in (path, *path.parents))
 
 
-def _process_folders() -> Iterator[Path]:
+def _processes_of(user: int) -> int:
+    count = 0
     for name in os.listdir("/proc"):
-        folder = Path("/proc", name)
-        if name.isdigit() and folder.exists():
-            yield folder
+        # One that has ended meanwhile is nobody's.
+        with contextlib.suppress(OSError):
+            count += name.isdigit() and Path("/proc", name).stat().st_uid == user
+    return count
 
 
-def _number(file: Path, word: int = 0, *, after: str = "") -> int | None:
-    """A whole number in a file; None where there is none, or no limit ("max")."""
-    words = _read(file).split()
-    text = words[word].rpartition(after)[2] if after and len(words) > word else words[word] if len(words) > word else ""
+def _number(file: Path) -> int | None:
+    """The whole number in a file; None where there is none, or no limit ("max")."""
+    text = _read(file).strip()
     return int(text) if text.isdigit() else None
 
 

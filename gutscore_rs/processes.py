@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,24 +257,21 @@ def kill_trail(trail: Trail, *, timeout: float = 5.0) -> list[int]:
     Each is stopped as soon as it is seen and all are killed after that: a process that forks faster than it is
     found must lose.
     """
-    ends = time.monotonic() + timeout
-    while (found := _find(trail, stop_them=True)) and time.monotonic() < ends:
-        for pid in found:
-            _kill(pid, signal.SIGKILL)
-        for pid in found:
-            reap(pid)
-        time.sleep(0.005)
-    return found
+    return _kill_all(lambda: _find(trail, stop_them=True), timeout)
 
 
 def kill_children(timeout: float = 5.0) -> list[int]:
     """Kill every child of this process, then theirs, which a subreaper inherits; those that survive."""
+    return _kill_all(_children, timeout)
+
+
+def _kill_all(find: Callable[[], list[int]], timeout: float) -> list[int]:
+    """Kill who is found until nobody is; those that survive. All are stopped before the first one is killed."""
     ends = time.monotonic() + timeout
-    while (found := _children()) and time.monotonic() < ends:
-        for pid in found:
-            _kill(pid, signal.SIGSTOP)
-        for pid in found:
-            _kill(pid, signal.SIGKILL)
+    while (found := find()) and time.monotonic() < ends:
+        for signum in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in found:
+                _kill(pid, signum)
         for pid in found:
             reap(pid)
         time.sleep(0.005)

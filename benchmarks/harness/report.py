@@ -81,7 +81,7 @@ class Report:
         versions = {"Python": about["python"]} | about["packages"]
         packages = ", ".join(f"{name} {number}" for name, number in versions.items())
         print(f"\n## {self.title}\n")
-        print(f"{about['date']}; {', '.join(self.servers)}; {packages}; {about['cores']} cores\n")
+        print(f"{about['date']}; {', '.join([*self.servers, packages])}; {about['cores']} cores\n")
         widths = [max(len(row[i]) for row in [self.columns, *self.rows]) for i in range(len(self.columns))]
         self._line(self.columns, widths)
         self._line(["-" * width for width in widths], widths)

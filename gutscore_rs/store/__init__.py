@@ -115,10 +115,10 @@ class Store:
                 )
         for wgroup_id in self.sets.ids():
             self.sets.forget(wgroup_id)
-        stay = tuple(text.encode() for text in (f"{self.keys.root}:tombstone:", f"{self.keys.root}:provisioner"))
+        stay = {self.keys.provisioners.encode(), self.keys.provisioner_info.encode()}
         with translated(self.where):
             for key in self.client.scan_iter(match=f"{self.keys.root}:*", count=1000):
-                if not key.startswith(stay):
+                if key not in stay and not key.startswith(f"{self.keys.root}:tombstone:".encode()):
                     self.client.delete(key)
 
     def close(self) -> None:

@@ -74,6 +74,18 @@ def test_a_server_that_hangs_is_unavailable(own: Server) -> None:
     own.signal(18)
 
 
+def test_a_server_that_hangs_is_given_up_in_time_however_many_retries_are_left(own: Server) -> None:
+    store = Store.open(Access.new("c", socket=str(own.socket)), timeout=0.3, retries=50, patience=1.0)
+    store.ping()
+    own.signal(19)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        store.time()
+    # The patience, one attempt that was under way then, and room for a busy machine; without a bound it is half a minute.
+    assert time.monotonic() - began < 8
+    own.signal(18)
+
+
 def test_a_restarted_server_is_used_again_and_gets_the_scripts_again(own: Server) -> None:
     store = Store.open(Access.new("case", socket=str(own.socket)), timeout=2.0)
     requested(store, 0)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.processes import parent_of
+from support.processes import log_of, parent_of
 
 from gutscore_rs.processes import _mark_of, marked_processes
 
@@ -25,7 +25,7 @@ class Running:
 def census(root: Path) -> dict[str, Launches]:
     """By set (``<mark of the case>:<id>``), by token: the processes of all cases under a folder."""
     found: dict[str, Launches] = defaultdict(lambda: defaultdict(Running))
-    marked = {pid: (_mark_of(pid) or "", _log_of(pid)) for pid in marked_processes(str(root), prefix=True)}
+    marked = {pid: (_mark_of(pid) or "", log_of(pid)) for pid in marked_processes(str(root), prefix=True)}
     for pid, (mark, log) in marked.items():
         case, _, rest = mark.rpartition(":")
         if not rest:
@@ -34,23 +34,9 @@ def census(root: Path) -> dict[str, Launches]:
         running = found[f"{case}:{wgroup_id}"][token]
         if log.startswith("worker-"):
             running.workers.append(pid)
-        elif log == "launcher.log" and marked.get(_parent(pid), ("", ""))[1] != log:
+        elif log == "launcher.log" and marked.get(parent_of(pid), ("", ""))[1] != log:
             running.launchers.append(pid)
     return found
-
-
-def _log_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/fd/1").readlink().name
-    except OSError:
-        return ""
-
-
-def _parent(pid: int) -> int:
-    try:
-        return parent_of(pid)
-    except OSError:
-        return 0
 
 
 class Watch(threading.Thread):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -111,7 +112,7 @@ class HostedCase:
 
     def cli(self, node: str, *words: str) -> Any:
         """What `gutscore-rs ... --json` prints on a host."""
-        done = self.hosts[node].run([self.python, "-m", "gutscore_rs", *words, "--json"], self.env(node))
+        done = self.hosts[node].run([sys.executable, "-m", "gutscore_rs", *words, "--json"], self.env(node))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -119,10 +120,6 @@ class HostedCase:
         """A host that was powered off comes back under its name, with its disk and a provisioner."""
         self.hosts[node] = self.network.add(node)
         self.start_provisioner(node)
-
-    @property
-    def python(self) -> str:
-        return provisioner_command(Path("/"))[0]
 
     def request(self, wgroup_id: int, node: str, *, nworkers: int = 2, wait: bool = True, **spec: Any) -> None:
         full = {

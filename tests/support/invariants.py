@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from support.cases import LiveCase
-from support.processes import lives, survivors
+from support.processes import lives, log_of, parent_of, survivors
 from support.waiting import wait_until
 
 from gutscore_rs.processes import marked_processes
@@ -20,25 +19,10 @@ AT_ONCE, IN_TIME = 1.0, 15.0
 def real_workers(case: LiveCase, wgroup_id: int) -> list[int]:
     """Workers of a set that run, whatever Redis says: children of a launcher that write into a worker's log."""
     marked = marked_processes(f"{case.folder.root}:{wgroup_id}/", prefix=True)
-    logs = {pid: _log_of(pid) for pid in marked}
+    logs = {pid: log_of(pid) for pid in marked}
     launchers = {pid for pid, log in logs.items() if log == "launcher.log"}
-    workers = [pid for pid, log in logs.items() if log.startswith("worker-") and _parent_of(pid) in launchers]
+    workers = [pid for pid, log in logs.items() if log.startswith("worker-") and parent_of(pid) in launchers]
     return sorted(survivors(workers))
-
-
-def _log_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/fd/1").readlink().name
-    except OSError:
-        return ""
-
-
-def _parent_of(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text[text.rindex(")") + 2 :].split()[1])
 
 
 def nobody_dead_is_counted(case: LiveCase, sets: Iterable[int], seconds: float) -> None:

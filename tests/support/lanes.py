@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar, get_args
 
+import pytest
 from support.acts import Act
 from support.cases import LiveCase
 from support.census import Launches, Watch, census
@@ -28,6 +29,7 @@ from gutscore_rs.store.scripts import ScriptName, source
 
 P = TypeVar("P")
 NWORKERS = 2
+LANES = 6
 
 
 class Lane:
@@ -166,3 +168,13 @@ class Lanes(Generic[P]):
             free = self._free.get()
             if isinstance(free, Lane):
                 yield free
+
+
+def lanes_for(request: pytest.FixtureRequest, root: Path, take: Callable[[Lane, P], None]) -> Iterator[Lanes[P]]:
+    """For a module's fixture: all points that its tests name are taken side by side, and no set was ever doubled."""
+    wanted = [item.callspec.params["point"] for item in request.session.items if item.path == request.path]
+    made = Lanes(root, LANES, take, wanted)
+    yield made
+    made.close()
+    assert made.watch.looks
+    assert not made.watch.doubles

@@ -17,8 +17,20 @@ def lives(pid: int) -> bool:
 
 
 def parent_of(pid: int) -> int:
-    text = Path(f"/proc/{pid}/stat").read_text()
+    """Its parent; 0 when there is no such process any more."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
     return int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def log_of(pid: int) -> str:
+    """Name of the file that its output goes to."""
+    try:
+        return Path(f"/proc/{pid}/fd/1").readlink().name
+    except OSError:
+        return ""
 
 
 def survivors(pids: list[int]) -> list[int]:

@@ -187,13 +187,13 @@ def test_a_redis_that_is_down_or_wants_a_password_is_named_with_the_remedy(shell
         done = shell("up", toml, code=UNAVAILABLE)
         assert "password" in done.stderr
         file = tmp_path / "password"
-        file.write_text("wrong")
+        file.write_text("not-this-one")
         file.chmod(0o600)
         (shell.state / "cases" / "cli" / "access.json").unlink(missing_ok=True)
         toml = case_file(shell, more=f'[redis]\nurl = "redis://127.0.0.1:{port}"\npassword_file = "{file}"')
         done = shell("up", toml, code=UNAVAILABLE)
         assert "password" in done.stderr
-        assert "wrong" not in done.stderr.replace("wrong number", "")
+        assert "not-this-one" not in done.stderr
         file.chmod(0o644)
         assert "chmod 600" in shell("up", toml, code=WRONG).stderr
     finally:
@@ -231,14 +231,15 @@ def test_state_folders_that_cannot_be_are_named(shell: Shell, tmp_path: Path) ->
     shell.state = tmp_path / "s"
 
 
-def test_a_driver_that_is_not_there_or_fails_is_told(shell: Shell) -> None:
-    (shell.folder / "mine.py").write_text("import sys\ndef leave(manager):\n    sys.exit(3)\n")
+def test_a_driver_that_is_not_there_is_told_and_one_that_leaves_gives_its_code(shell: Shell) -> None:
+    (shell.folder / "mine.py").write_text("import sys\ndef leave(manager, options, output):\n    sys.exit(3)\n")
     missing = case_file(shell, more='[driver]\nfunction = "mine:nothing"')
     done = shell("run", missing, code=1)
-    assert "nothing" in done.stderr
+    assert "The module 'mine' of the driver has no 'nothing'." in done.stderr
     leaves = case_file(shell, more='[driver]\nfunction = "mine:leave"')
-    done = shell("run", leaves, code=1)
-    assert "3" in done.stderr
+    done = shell("run", leaves, code=3)
+    assert "all workers are gone, server stopped" in done.stderr
+    assert "Traceback" not in done.stderr
     assert marked_processes(f"{shell.state}/", prefix=True) == []
 
 

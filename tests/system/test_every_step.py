@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import pytest
 from support.acts import Act, kill, kill_parent
-from support.lanes import Lane, Lanes
+from support.lanes import Lane, Lanes, lanes_for
 from support.step_list import RELEASE, REQUEST, only_looks
 from support.steps import Moment
 from support.waiting import wait_until
 
-LANES = 6
 # The longest that anything below may take: a lost bell is rung again after 3 s, a lost launch seen after 5 s.
 IN_TIME = 12.0
 ACTS: dict[str, Act] = {"itself": kill, "its provisioner": kill_parent}
@@ -70,12 +69,7 @@ def take(lane: Lane, point: Point) -> None:
 
 @pytest.fixture(scope="module")
 def lanes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes[Point]]:
-    wanted = [item.callspec.params["point"] for item in request.session.items if item.path == request.path]
-    made = Lanes(tmp_path_factory.mktemp("every"), LANES, take, wanted)
-    yield made
-    made.close()
-    assert made.watch.looks
-    assert not made.watch.doubles
+    yield from lanes_for(request, tmp_path_factory.mktemp("every"), take)
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

@@ -9,12 +9,11 @@ import pytest
 from rq.job import Job, JobStatus
 from support import jobs
 from support.acts import Act, kill, lose
-from support.lanes import Lane, Lanes
+from support.lanes import Lane, Lanes, lanes_for
 from support.step_list import JOB, only_looks
 from support.steps import Moment
 from support.waiting import wait_until
 
-LANES = 6
 IN_TIME = 25.0
 ACTS: dict[str, Act] = {"is killed": kill, "is cut off": lose}
 
@@ -77,11 +76,7 @@ def take(lane: Lane, point: Point) -> None:
 
 @pytest.fixture(scope="module")
 def lanes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes[Point]]:
-    wanted = [item.callspec.params["point"] for item in request.session.items if item.path == request.path]
-    made = Lanes(tmp_path_factory.mktemp("every-job"), LANES, take, wanted)
-    yield made
-    made.close()
-    assert not made.watch.doubles
+    yield from lanes_for(request, tmp_path_factory.mktemp("every-job"), take)
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

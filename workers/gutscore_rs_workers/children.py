@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 from gutscore_rs.processes import die_with_parent
 from gutscore_rs.settings import MARK
@@ -103,14 +104,23 @@ def fork_process(
     sys.stderr.flush()
     _freeze()
     parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = EXIT_INTERNAL
-    try:
+
+    def live() -> int:
         _settle(parent, keep, log_file, mark, own_session=own_session)
         if title:
             retitle(title)
+        return run()
+
+    pid = os.fork()
+    if not pid:
+        run_and_exit(live)
+    return pid
+
+
+def run_and_exit(run: Callable[[], int]) -> NoReturn:
+    """In a forked process: run, then end with what it returned, whatever it raises."""
+    code = EXIT_INTERNAL
+    try:
         code = run()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else EXIT_INTERNAL

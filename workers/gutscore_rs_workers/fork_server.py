@@ -8,21 +8,20 @@ there is no fork server (macOS, it was killed, a description with an environment
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gutscore_rs.settings import MARK
-from gutscore_rs_workers.children import EXIT_INTERNAL, fork_process
+from gutscore_rs_workers.children import fork_process, run_and_exit
 from gutscore_rs_workers.visible import retitle, take_environment
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class ForkServer:
             log_file: Where its output goes.
 
         Returns:
-            Its pid; None when it took no orders, then it never does.
+            Its pid; None when it took no orders in time. Should it take them later, nobody waits any more, and it ends.
         """
         orders = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "log": str(log_file)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -103,30 +102,19 @@ def _serve(control: socket.socket, main: Main) -> int:
                 # Its parent gone, the launcher is the provisioner's, which is told when it dies (prctl(2), subreaper).
                 if os.fork() == 0:
                     control.close()
-                    _become(json.loads(message), reply, main)
+                    run_and_exit(partial(_become, json.loads(message), reply, main))
                 os._exit(0)
 
 
-def _become(orders: dict[str, Any], reply: socket.socket, main: Main) -> None:
-    code = EXIT_INTERNAL
-    try:
-        _take_place(orders)
-        reply.send(str(os.getpid()).encode())
-        reply.close()
-        code = main(orders["argv"])
-    except BrokenPipeError:
-        # Nobody waits for this launcher any more.
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else EXIT_INTERNAL
-    except BaseException:  # noqa: BLE001 - nothing may escape into the server's code
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+def _become(orders: dict[str, Any], reply: socket.socket, main: Main) -> int:
+    _take_place(orders)
+    with reply:
+        try:
+            reply.send(str(os.getpid()).encode())
+        except OSError:
+            # Nobody waits for this launcher any more.
+            return 0
+    return main(orders["argv"])
 
 
 def _take_place(orders: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ class Launcher:
         self._keeper = LeaseKeeper(launch, store, self._memory)
         self._crew = Crew(launch, self._memory, Grant())
         self._selector = selectors.DefaultSelector()
-        self._peeks = [QueuePeek(store.client, store.rq_keys.queue(name)) for name in launch.queues]
+        self._peeks = [QueuePeek(store.client, store.rq_keys.queue(name), self._selector) for name in launch.queues]
         self._peek_pause = 0.0
         self._peek_again = 0.0
         self._reachable = True
@@ -270,7 +270,7 @@ class Launcher:
         """What waits on other connections need not know that the way to Redis is cut; it waits on fresh ones after."""
         if not reachable:
             for peek in self._peeks:
-                self._close_peek(peek)
+                peek.close()
         self._reachable = reachable
 
     def _obey(self, order: str) -> None:
@@ -362,27 +362,18 @@ class Launcher:
         if self._phase is not Phase.RUNNING or not self._crew.idle() or time.monotonic() < self._peek_again:
             return
         for peek in self._peeks:
-            if peek.overdue:
-                log.warning("the connection that watches a queue is dead: it is made anew")
-                self._close_peek(peek)
             # While beats do not get through, an attempt would only hold up this loop for its timeout.
-            if not peek.armed and self._reachable:
-                try:
-                    peek.arm()
-                except (RedisError, OSError) as error:
-                    log.warning("cannot watch a queue: %s", error)
-                    self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
-                    return
-                self._selector.register(peek, selectors.EVENT_READ, peek)
-
-    def _close_peek(self, peek: QueuePeek) -> None:
-        if peek.armed:
-            self._selector.unregister(peek)
-        peek.close()
+            if not self._reachable:
+                return
+            try:
+                peek.arm()
+            except (RedisError, OSError) as error:
+                log.warning("cannot watch a queue: %s", error)
+                self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
+                return
 
     def _on_peek(self, peek: QueuePeek) -> None:
         """There may be a job: wake one idle worker. If wake-ups bear nothing, look less often."""
-        self._selector.unregister(peek)
         try:
             found = peek.ready()
         except (RedisError, OSError) as error:

@@ -7,11 +7,15 @@ rq#1716, rq#2079, rulings 5). One connection per queue waits here; the workers c
 
 from __future__ import annotations
 
+import logging
+import selectors
 import time
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
 
 # The server answers after this time, whether or not there is a job: so a connection that was cut off without a word is
 # noticed soon after it. Without that a launcher would wait on it for ever, and its idle workers with it.
@@ -20,31 +24,31 @@ ANSWER_SECONDS = 5.0
 
 
 class QueuePeek:
-    """A blocking look at one queue, to be watched by a selector.
+    """A blocking look at one queue, watched by a selector with itself as the data.
 
     Args:
         client: Used for its connection settings only; the peek has a connection of its own.
         key: The queue's list.
+        selector: Where it stands while it waits.
     """
 
-    def __init__(self, client: redis.Redis, key: str) -> None:
+    def __init__(self, client: redis.Redis, key: str, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
         self._pool = client.connection_pool
         self._key = key
         self._connection: Any = None
         self._due = 0.0
         self.armed = False
 
-    @property
-    def overdue(self) -> bool:
-        """Whether the server should have answered by now: close this, and arm it again."""
-        return self.armed and time.monotonic() > self._due
-
     def arm(self) -> None:
-        """Start waiting, unless it already does.
+        """Start waiting, unless it already does; on a new connection if the server should have answered by now.
 
         Raises:
             RedisError: No connection.
         """
+        if self.armed and time.monotonic() > self._due:
+            log.warning("the connection that watches %s is dead: it is made anew", self._key)
+            self.close()
         if self.armed:
             return
         if self._connection is None:
@@ -52,6 +56,7 @@ class QueuePeek:
             self._connection.connect()
         self._connection.send_command("BLMOVE", self._key, self._key, "LEFT", "LEFT", BLOCK_SECONDS)
         self._due = time.monotonic() + BLOCK_SECONDS + ANSWER_SECONDS
+        self._selector.register(self, selectors.EVENT_READ, self)
         self.armed = True
 
     def fileno(self) -> int:
@@ -65,19 +70,24 @@ class QueuePeek:
         Raises:
             RedisError: The connection is lost; arm it again.
         """
-        if self._connection is None:
+        if not self.armed:
             return False
         try:
             answer = self._connection.read_response(disable_decoding=True)
         except (RedisError, OSError):
             self.close()
             raise
-        self.armed = False
+        self._disarm()
         return answer is not None
+
+    def _disarm(self) -> None:
+        if self.armed:
+            self._selector.unregister(self)
+        self.armed = False
 
     def close(self) -> None:
         """Drop the connection."""
+        self._disarm()
         if self._connection is not None:
             self._connection.disconnect()
         self._connection = None
-        self.armed = False

@@ -92,8 +92,8 @@ class Provisioner:
             __version__,
         )
         self._rq_name = site.store.provisioners.rq_name(self._me.member)
-        self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue))
         self._selector = selectors.DefaultSelector()
+        self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue), self._selector)
         self._operations: dict[int, Claim] = {}
         self._unbooked: list[Claim] = []
         self._reaper = Reaper()
@@ -154,7 +154,7 @@ class Provisioner:
     def _lost_contact(self) -> None:
         """Redis did not answer; what waits on another connection need not know that: it waits on a fresh one after."""
         self._contact.lost()
-        self._close_peek()
+        self._peek.close()
 
     def _complain(self, complaints: list[str]) -> None:
         """Log what is wrong in Redis, once a minute each."""
@@ -176,18 +176,14 @@ class Provisioner:
     def _take_work(self) -> None:
         if time.monotonic() < self._next["work"]:
             return
-        if self._peek.overdue:
-            log.warning("the connection that watches the queue is dead: it is made anew")
-            self._close_peek()
         while self._may_take_work():
             claim = self._store.jobs.claim([self._queue], self._rq_name)
             if claim is None:
                 self._work_waits = False
             else:
                 self._begin(claim)
-        if not self._work_waits and not self._peek.armed:
+        if not self._work_waits:
             self._peek.arm()
-            self._selector.register(self._peek, selectors.EVENT_READ, self._peek)
 
     def _begin(self, claim: Claim) -> None:
         server = self._site.fork_server
@@ -199,18 +195,12 @@ class Provisioner:
         self._operations[pid] = claim
 
     def _on_peek(self) -> None:
-        self._selector.unregister(self._peek)
         try:
             self._work_waits = self._peek.ready()
         except (RedisError, OSError) as error:
             log.warning("lost the connection that watches the queue: %s", error)
             self._lost_contact()
             self._postpone(*self._next)
-
-    def _close_peek(self) -> None:
-        if self._peek.armed:
-            self._selector.unregister(self._peek)
-        self._peek.close()
 
     def _carry_out(self, claim: Claim) -> int:
         # As the parent's subreaper role is not inherited, launchers started here become children of the provisioner.

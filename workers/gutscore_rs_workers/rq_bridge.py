@@ -29,6 +29,7 @@ from rq.worker import SimpleWorker
 
 from gutscore_rs.errors import WorkerLostError
 from gutscore_rs.store import Claim
+from gutscore_rs.store.connection import sent_once
 
 __all__ = [
     "DEFAULT_FAILURE_TTL",
@@ -110,11 +111,14 @@ class JobBooks(SimpleWorker):
 
     def succeeded(self, claim: Claim, job: Job, value: Any) -> None:
         """Book a good end by RQ's code: callbacks, dependents, repeats, groups, webhooks, ``Retry`` results."""
-        self._finalize_success(job, self._queue(claim.queue), self._execution(claim.job_id, claim.execution), value)
+        with sent_once(self.connection):
+            self._finalize_success(job, self._queue(claim.queue), self._execution(claim.job_id, claim.execution), value)
 
     def failed(self, claim: Claim, job: Job, exc_info: ExcInfo) -> None:
         """Book an exception by RQ's code: retries, failure callback, dependents, webhooks."""
-        self._finalize_failure(job, self._queue(claim.queue), self._execution(claim.job_id, claim.execution), exc_info)
+        with sent_once(self.connection):
+            execution = self._execution(claim.job_id, claim.execution)
+            self._finalize_failure(job, self._queue(claim.queue), execution, exc_info)
 
     def lost(self, job_id: str, execution: str, queue_name: str, reason: str) -> bool:
         """Book a job whose worker died in the middle: retried if it may be, else failed with the reason.
@@ -134,12 +138,13 @@ class JobBooks(SimpleWorker):
                 execute_failure_callback(job, UnixSignalDeathPenalty, WorkerLostError, error, None)
             except Exception:
                 log.exception("the failure callback of job %s failed", job_id)
-        self.handle_job_failure(
-            job,
-            self._queue(queue_name),
-            exc_string=f"{WorkerLostError.__name__}: {reason}",
-            execution=self._execution(job_id, execution),
-        )
+        with sent_once(self.connection):
+            self.handle_job_failure(
+                job,
+                self._queue(queue_name),
+                exc_string=f"{WorkerLostError.__name__}: {reason}",
+                execution=self._execution(job_id, execution),
+            )
         return True
 
     def _queue(self, name: str) -> Queue:

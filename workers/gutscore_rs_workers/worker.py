@@ -21,7 +21,7 @@ from typing import Any
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StoreError, StoreUnavailableError
 from gutscore_rs.store import Claim, Store
-from gutscore_rs.store.connection import sent_once, translated
+from gutscore_rs.store.connection import translated
 from gutscore_rs_workers.rq_bridge import (
     DEFAULT_FAILURE_TTL,
     JobBooks,
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 EXIT_UNSURE = 75
 READY, IDLE, TOOK = b"R", b"I", b"J"
 WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
+# An idle worker says so again, should a wake-up have been lost.
 SAY_AGAIN = 10.0
 
 
@@ -196,7 +197,7 @@ class Worker:
         """Let RQ's code book an outcome; as it keeps some of its failures to itself, see that it did."""
         if not self._store.jobs.holds(claim):
             return "fenced"
-        with translated(self._store.where), sent_once(self._store.client):
+        with translated(self._store.where):
             write()
         if self._store.jobs.holds(claim):
             raise StoreUnavailableError(f"RQ could not book the outcome of job {claim.job_id}")

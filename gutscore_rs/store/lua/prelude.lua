@@ -1,4 +1,4 @@
--- Put before every script: the server's time in seconds, events, the end of keys.
+-- The server's time in seconds. Of these definitions a script gets those that it uses (scripts.py).
 local function now()
   local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
