@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 
 from gutscore_rs.errors import DurationError
 
@@ -130,3 +131,13 @@ def _two(whole: int, unit: int, name: str, smaller: int, smaller_name: str) -> s
     large, rest = divmod(whole, unit)
     small = rest // smaller
     return f"{large} {name} {small:02d} {smaller_name}" if small else f"{large} {name}"
+
+
+def slurm_surplus(seconds: int) -> int:
+    """Seconds that Slurm grants beyond a time limit: it rounds up to minutes (sbatch(1), ``--time``)."""
+    return -seconds % MINUTE
+
+
+def format_clock(seconds: float) -> str:
+    """A Unix second as local date and time, for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

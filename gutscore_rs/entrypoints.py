@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from gutscore_rs.identity import ProcessIdentity
 
@@ -40,9 +41,34 @@ def workergroup_command(access: Path, *, wgroup_id: int, generation: int, token:
     ]
 
 
-def provisioner_command(access: Path, *, owner: ProcessIdentity | None = None, guard_server: bool = False) -> list[str]:
+def submission_command(access: Path, *, token: str, logs: Path) -> list[str]:
+    """The launcher on each node of a Slurm job: it finds its set by the submission's token and the array index."""
+    return [*_module(WORKERGROUP), "--access", str(access), "--token", token, "--logs", str(logs)]
+
+
+class SlurmOptions(Protocol):
+    """How a provisioner deals with Slurm, see ``config.sections.SlurmSection``."""
+
+    @property
+    def clusters(self) -> tuple[str, ...]: ...
+    @property
+    def poll_interval(self) -> float: ...
+    @property
+    def lookup_time(self) -> float: ...
+
+
+def provisioner_command(
+    access: Path,
+    *,
+    owner: ProcessIdentity | None = None,
+    guard_server: bool = False,
+    slurm: SlurmOptions | None = None,
+) -> list[str]:
     """A provisioner for this host; with ``owner`` it ends the case when that process is gone for a minute."""
     command = [*_module(PROVISIONER), "--access", str(access)]
     if owner is not None:
         command += ["--owner", json.dumps(owner.to_dict())]
+    if slurm is not None:
+        command += ["--poll-interval", f"{slurm.poll_interval:g}", "--lookup-time", f"{slurm.lookup_time:g}"]
+        command += [word for name in slurm.clusters for word in ("--cluster", name)]
     return command + (["--guard-server"] if guard_server else [])

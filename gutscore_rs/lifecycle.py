@@ -13,7 +13,7 @@ from pathlib import Path
 from gutscore_rs import embedded
 from gutscore_rs.access import Access, write_access
 from gutscore_rs.case import Case, find_access
-from gutscore_rs.config import CaseConfig
+from gutscore_rs.config import CaseConfig, SlurmSection
 from gutscore_rs.entrypoints import provisioner_command
 from gutscore_rs.errors import GutscoreError, NoProvisionerError, ReleaseError, SerializationError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, this_host
@@ -71,7 +71,8 @@ def _start(
         warnings = case.store.inspect().warnings
         if Path(config.source).is_file():
             write_private(folder.source, str(Path(config.source).absolute()).encode())
-        fresh = ensure_provisioner(case, owner=owner, guard_server=started and owner is not None)
+        guard = started and owner is not None
+        fresh = ensure_provisioner(case, owner=owner, guard_server=guard, slurm=config.slurm)
     except BaseException:
         if started:
             stop_services(case, remove=False)
@@ -94,7 +95,13 @@ def _find_or_start_server(config: CaseConfig, settings: Settings, folder: CaseFo
     return access, True
 
 
-def ensure_provisioner(case: Case, *, owner: ProcessIdentity | None = None, guard_server: bool = False) -> bool:
+def ensure_provisioner(
+    case: Case,
+    *,
+    owner: ProcessIdentity | None = None,
+    guard_server: bool = False,
+    slurm: SlurmSection | None = None,
+) -> bool:
     """See that a live provisioner serves this host; start one and wait for it if not.
 
     Returns:
@@ -106,7 +113,7 @@ def ensure_provisioner(case: Case, *, owner: ProcessIdentity | None = None, guar
     if provisioners_of(case) and case.store.provisioners.serving(case.host):
         return False
     log = case.folder.log("provisioner")
-    command = provisioner_command(case.folder.access_file, owner=owner, guard_server=guard_server)
+    command = provisioner_command(case.folder.access_file, owner=owner, guard_server=guard_server, slurm=slurm)
     pid = start_detached(command, log=log, env=environment(), cwd=case.folder.root)
     ends = time.monotonic() + PROVISIONER_READY
     while not any(record.pid == pid for record in case.store.provisioners.serving(case.host)):

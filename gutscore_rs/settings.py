@@ -21,6 +21,7 @@ from pathlib import Path
 
 # Set by us: whatever a launch starts inherits it; so its offspring is found wherever it went.
 MARK = "GUTSCORE_RS_MARK"
+STATE_DIR = "GUTSCORE_RS_STATE_DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Settings:
             return Path(value) if value else None
 
         return cls(
-            state_dir=path("GUTSCORE_RS_STATE_DIR"),
+            state_dir=path(STATE_DIR),
             runtime_dir=path("GUTSCORE_RS_RUNTIME_DIR") or path("XDG_RUNTIME_DIR"),
             host=env.get("SLURMD_NODENAME") or env.get("GUTSCORE_RS_HOST") or None,
             redis_url=env.get("GUTSCORE_RS_REDIS_URL") or None,

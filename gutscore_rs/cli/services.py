@@ -64,6 +64,7 @@ def down(case: str, purge: bool, timeout: float) -> None:
 @click.argument("case")
 def provisioner(case: str) -> None:
     """Run a provisioner for CASE on this host, in the foreground; end it with Ctrl-C or SIGTERM."""
-    with opened(case, Settings.from_environment()) as found:
-        command = provisioner_command(found.folder.access_file)
+    settings = Settings.from_environment()
+    with opened(case, settings) as found:
+        command = provisioner_command(found.folder.access_file, slurm=config_of(case, settings).slurm)
     os.execv(command[0], command)  # noqa: S606 - it becomes the provisioner: one process, its own signals

@@ -9,7 +9,7 @@ from gutscore_rs.config.descriptions import (
     SlurmDescription,
     resource_description,
 )
-from gutscore_rs.config.sections import DriverSection, ManagerSection, RedisSection, TasksSection
+from gutscore_rs.config.sections import DriverSection, ManagerSection, RedisSection, SlurmSection, TasksSection
 
 __all__ = [
     "CaseConfig",
@@ -19,6 +19,7 @@ __all__ = [
     "ManagerSection",
     "RedisSection",
     "SlurmDescription",
+    "SlurmSection",
     "TasksSection",
     "from_mapping",
     "load",

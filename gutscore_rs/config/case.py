@@ -22,12 +22,13 @@ from gutscore_rs.config.sections import (
     ManagerSection,
     RedisSection,
     ResourceSection,
+    SlurmSection,
     TasksSection,
 )
 from gutscore_rs.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
-_SECTIONS = ("case", "redis", "tasks", "resource", "manager", "driver")
+_SECTIONS = ("case", "redis", "tasks", "resource", "manager", "slurm", "driver")
 _Section = TypeVar("_Section", bound=BaseModel)
 
 
@@ -47,6 +48,7 @@ class CaseConfig:
     tasks: TasksSection
     groups: tuple[LocalDescription | SlurmDescription, ...]
     manager: ManagerSection
+    slurm: SlurmSection
     driver: DriverSection | None
     source: str
 
@@ -111,9 +113,10 @@ def from_mapping(config: Mapping[Any, Any], *, source: str = "config", folder: P
     tasks = _section(config, "tasks", TasksSection, problems)
     resource = _section(config, "resource", ResourceSection, problems)
     manager = _section(config, "manager", ManagerSection, problems)
+    slurm = _section(config, "slurm", SlurmSection, problems)
     driver = _section(config, "driver", DriverSection, problems) if config.get("driver") is not None else None
     groups = _groups(resource, problems) if resource else ()
-    if problems or not (case and redis and tasks and manager):
+    if problems or not (case and redis and tasks and manager and slurm):
         raise problems.error()
     base = (folder or Path()).absolute()
     if driver:
@@ -121,7 +124,7 @@ def from_mapping(config: Mapping[Any, Any], *, source: str = "config", folder: P
     if redis.password_file:
         redis = redis.model_copy(update={"password_file": base / redis.password_file})
     return CaseConfig(
-        name=case.name, redis=redis, tasks=tasks, manager=manager, driver=driver, source=source,
+        name=case.name, redis=redis, tasks=tasks, manager=manager, slurm=slurm, driver=driver, source=source,
         groups=tuple(_with_paths(group, base, driver) for group in groups),
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ _CASE_NAME = checks.matching(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
     "1 to 64 letters, digits, '_' and '-', beginning with a letter or digit",
 )
+_CLUSTER = checks.matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", "the name of a cluster (letters, digits, _ . -)")
 _QUEUE_NAME = checks.matching(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, '_' and '-'")
 _FUNCTION = checks.matching(
     r"(?=.{1,255}\Z)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
@@ -149,6 +150,21 @@ class ManagerSection(_Section):
 
     release_timeout: Annotated[float, PlainValidator(checks.seconds(0.1, DAY))] = 60.0
     request_timeout: Annotated[float, PlainValidator(checks.seconds(1, 7 * DAY))] = 600.0
+
+
+class SlurmSection(_Section):
+    """``[slurm]``: how provisioners deal with Slurm; a host's own cluster needs none of it.
+
+    Attributes:
+        clusters: Further clusters of the site, by name (``sbatch --clusters``).
+        poll_interval: Seconds between two calls of squeue, at least; sites ask for a minute or more.
+        lookup_time: Seconds for which a submission without an answer is looked for before another is made: a
+            controller that was down may take the first one in late.
+    """
+
+    clusters: Annotated[tuple[str, ...], PlainValidator(checks.items(_CLUSTER, most=MAX_QUEUES))] = ()
+    poll_interval: Annotated[float, PlainValidator(checks.seconds(1, DAY))] = 60.0
+    lookup_time: Annotated[float, PlainValidator(checks.seconds(1, DAY))] = 180.0
 
 
 class DriverSection(_Section):

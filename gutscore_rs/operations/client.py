@@ -9,11 +9,12 @@ from typing import Any
 
 from gutscore_rs.access import Access
 from gutscore_rs.capacity import check_room
-from gutscore_rs.errors import NoProvisionerError, ReleaseError
+from gutscore_rs.errors import NoProvisionerError, ReleaseError, RequestError
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.signature import sign_description
-from gutscore_rs.store import Store, task_queue
+from gutscore_rs.store import Store, cluster_server, task_queue
+from gutscore_rs.store.keys import CLUSTER_PREFIX
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
 from gutscore_rs.store.workers import BEAT_SECONDS
 
@@ -52,10 +53,37 @@ class OperationsClient:
         return self.store.case
 
     def server_of(self, spec: Mapping[str, Any]) -> str:
-        """The host or cluster that must serve a description."""
-        if spec["backend"] == "slurm":
-            return f"slurm-{spec.get('cluster') or 'default'}"
-        return str(spec.get("host") or self._host)
+        """The host or cluster that must serve a description.
+
+        Raises:
+            NoProvisionerError: It names no cluster, and no provisioner serves one.
+            RequestError: It names no cluster, and several are served, none of them from this host.
+        """
+        if spec["backend"] != "slurm":
+            return str(spec.get("host") or self._host)
+        return cluster_server(str(spec["cluster"])) if spec.get("cluster") else self._default_cluster()
+
+    def _default_cluster(self) -> str:
+        """This host's own cluster, else the only one that is served."""
+        served = [
+            (record.host, name)
+            for record in self.store.provisioners.alive()
+            for name in record.serves
+            if name.startswith(CLUSTER_PREFIX) and name != record.host
+        ]
+        own = [name for host, name in served if host == self._host]
+        names = sorted({name.removeprefix(CLUSTER_PREFIX) for _, name in served})
+        if own or len(names) == 1:
+            return own[0] if own else cluster_server(names[0])
+        if names:
+            raise RequestError(
+                f"Case {self.case!r} has provisioners for several Slurm clusters ({', '.join(names)}); say which one: "
+                'cluster = "..." in [resource.config].'
+            )
+        raise NoProvisionerError(
+            f"No live provisioner of case {self.case!r} can submit to Slurm. Start one on a host that has sbatch on "
+            f"its PATH and reaches the controller: `gutscore-rs provisioner {self.case}`, or `gutscore-rs up`."
+        )
 
     def request(self, wgroup_id: int, spec: Mapping[str, Any], *, timeout: float = 600.0) -> int:
         """Ask for a set's workers; returns at once.
@@ -148,7 +176,9 @@ class OperationsClient:
         record = self.store.sets.get(wgroup_id)
         if record is None or record.state is not State.RELEASING:
             return record is None or record.state.ended
-        if patience > SELF_SERVICE_AFTER and not self.store.provisioners.serving(record.server):
+        # That a Slurm job is gone only its cluster can say.
+        own = record.type != "slurm" or not record.token
+        if own and patience > SELF_SERVICE_AFTER and not self.store.provisioners.serving(record.server):
             return finish_release(self.store, record)
         return False
 
@@ -159,6 +189,10 @@ class OperationsClient:
         named += [f"launcher pid {launcher.identity.pid} on {launcher.node}" for launcher in launchers]
         record = self.store.sets.get(wgroup_id)
         error = f" Last error: {record.error}." if record and record.error else ""
+        if record is not None and record.slurm_job:
+            named.append(f"Slurm job {record.slurm_job} ({record.server.removeprefix(CLUSTER_PREFIX)})")
+        if record is not None and not self.store.provisioners.serving(record.server):
+            error += f" No provisioner serves {record.server} now."
         return (
             f"Resource set {wgroup_id} of case {self.case!r} is not released after {timeout:.0f} s; left: "
             f"{', '.join(named) or 'no worker, but no word from its host either'}.{error} Launchers that live end "

@@ -32,6 +32,8 @@ EXPORTED = "HOME,USER,LOGNAME,SHELL,PATH,LANG"
 STOP_SECONDS = 10
 _MAX_SIGNAL_SECONDS = 65535
 _MAX_TOKEN = 128
+# Variable of the job: Unix second at which its script began.
+JOB_START = "GUTSCORE_RS_JOB_START"
 
 # bash runs a trap only between commands, so the step runs in the background and the shell waits; a signal
 # ends the wait early (hence the loop). TERM is passed on as USR1 as well: srun itself answers TERM by killing
@@ -48,7 +50,8 @@ _pass_on() {{
 trap _pass_on USR1 TERM
 
 export SLURM_EXPORT_ENV=ALL
-{pre}
+export {job_start}="${{EPOCHSECONDS:-$(date +%s)}}"
+{exports}{pre}
 _status=0
 if [ -z "$_stop" ]; then
     {srun} &
@@ -79,6 +82,8 @@ def build_job_script(
     command: Sequence[str],
     log_dir: str,
     array_size: int = 1,
+    limit: int | None = None,
+    exports: Mapping[str, str] | None = None,
     shell: str = SHELL,
 ) -> str:
     """The batch script that starts one launcher on each node of the job.
@@ -90,12 +95,14 @@ def build_job_script(
         command: The launcher's argument list; its program must be an absolute path: PATH differs on nodes.
         log_dir: Existing folder for the job's output, as the nodes see it.
         array_size: Number of sets that this submission holds, one array task each.
+        limit: Time limit in seconds; None: the description's runtime.
+        exports: Variables that the launchers are given; no secret may be among them.
         shell: Run as a login shell, so that ``module`` and the like are there.
 
     Raises:
         ConfigError: A text that a script cannot hold, or a relative path.
     """
-    options = command_line_options(spec, token=token, log_dir=log_dir, array_size=array_size)
+    options = command_line_options(spec, token=token, log_dir=log_dir, array_size=array_size, limit=limit)
     if not command:
         raise ConfigError("The batch script needs the launcher's command, which is empty.")
     _absolute(command[0], "program of the launcher's command")
@@ -107,6 +114,8 @@ def build_job_script(
         "",
         f"# {_line(name, 'name')}; written by gutscore_rs, see `gutscore-rs script`.",
         _BODY.format(
+            job_start=JOB_START,
+            exports=_exports(exports or {}),
             pre=_block("pre_cmd_list", spec),
             srun=_srun(spec, [_line(word, "launcher's command") for word in command]),
             post=_block("post_cmd_list", spec),
@@ -115,13 +124,16 @@ def build_job_script(
     return "\n".join(lines)
 
 
-def command_line_options(spec: Mapping[str, Any], *, token: str, log_dir: str, array_size: int = 1) -> list[str]:
+def command_line_options(
+    spec: Mapping[str, Any], *, token: str, log_dir: str, array_size: int = 1, limit: int | None = None
+) -> list[str]:
     """The options of the script for sbatch's command line, unquoted, one argument each.
 
     Raises:
         ConfigError: A text that a script cannot hold, or a relative path.
     """
-    given = {**_ours(spec, token, log_dir, array_size), **_asked(spec)}
+    seconds = int(spec["runtime"]) if limit is None else limit
+    given = {**_ours(spec, token, log_dir, array_size, seconds), **_asked(spec, seconds)}
     return [f"--{_line(option, 'option')}" + _value(option, value) for option, value in given.items()]
 
 
@@ -129,7 +141,7 @@ def _value(option: str, value: object) -> str:
     return "" if value is True else f"={_line(str(value), f'option {option}')}"
 
 
-def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int) -> dict[str, object]:
+def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int, seconds: int) -> dict[str, object]:
     """The options that make the job ours."""
     if not token.isascii() or not token.replace("-", "").replace("_", "").isalnum() or len(token) > _MAX_TOKEN:
         raise ConfigError(f"The token {token[:64]!r} must be 1 to {_MAX_TOKEN} letters, digits, '_' and '-'.")
@@ -140,10 +152,11 @@ def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int) ->
         "job-name": token,
         "comment": token,
         "dependency": "singleton",
+        "chdir": _absolute(str(spec.get("cwd") or folder), "current folder"),
         "output": f"{log}.out",
         "error": f"{log}.err",
         "export": EXPORTED,
-        "signal": f"B:USR1@{_signal_seconds(spec)}",
+        "signal": f"B:USR1@{_signal_seconds(spec, seconds)}",
     }
     if "requeue" not in spec.get("extra_directives", {}):
         out["no-requeue"] = True
@@ -153,11 +166,11 @@ def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int) ->
     return out
 
 
-def _asked(spec: Mapping[str, Any]) -> dict[str, object]:
+def _asked(spec: Mapping[str, Any], seconds: int) -> dict[str, object]:
     """The options that the description asks for."""
     nodes = spec.get("nodes", 1)
     out: dict[str, object | None] = {
-        "time": format_slurm_time(spec["runtime"]),
+        "time": format_slurm_time(seconds),
         "nodes": nodes,
         "ntasks": nodes,
         "ntasks-per-node": 1,
@@ -168,7 +181,6 @@ def _asked(spec: Mapping[str, Any]) -> dict[str, object]:
         "account": spec.get("account"),
         "qos": spec.get("qos"),
         "constraint": spec.get("constraint"),
-        "clusters": spec.get("cluster"),
         **spec.get("extra_directives", {}),
     }
     return {option: value for option, value in out.items() if value is not None}
@@ -188,9 +200,9 @@ def _gpus_per_node(spec: Mapping[str, Any]) -> int | None:
     return workers_per_node(spec) * int(spec.get("gpus_per_worker") or 0) or None
 
 
-def _signal_seconds(spec: Mapping[str, Any]) -> int:
+def _signal_seconds(spec: Mapping[str, Any], seconds: int) -> int:
     wanted = math.ceil(float(spec.get("drain_timeout", 0))) + STOP_SECONDS
-    half = int(spec["runtime"]) // 2
+    half = seconds // 2
     return max(1, min(int(wanted), _MAX_SIGNAL_SECONDS, half))
 
 
@@ -210,6 +222,11 @@ def _srun(spec: Mapping[str, Any], command: Sequence[str]) -> str:
         *command,
     ]
     return shlex.join(words)
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    lines = [f"export {name}={shlex.quote(_line(value, name))}\n" for name, value in variables.items()]
+    return "".join(lines)
 
 
 def _block(key: str, spec: Mapping[str, Any]) -> str:

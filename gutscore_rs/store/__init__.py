@@ -11,20 +11,24 @@ from gutscore_rs.errors import StateConflictError
 from gutscore_rs.store.connection import PATIENCE, ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
 from gutscore_rs.store.jobs import Claim, Jobs
-from gutscore_rs.store.keys import CaseKeys, RqKeys, operations_queue, task_queue
+from gutscore_rs.store.keys import CaseKeys, PollKeys, RqKeys, cluster_server, operations_queue, task_queue
+from gutscore_rs.store.polls import Polls
 from gutscore_rs.store.provisioners import Provisioners
 from gutscore_rs.store.records import State
 from gutscore_rs.store.resource_sets import ResourceSets
 from gutscore_rs.store.scripts import Scripts, load_scripts
+from gutscore_rs.store.submissions import Submissions
 from gutscore_rs.store.workers import WorkerRegistry
 
 __all__ = [
     "CaseKeys",
     "Claim",
     "Jobs",
+    "PollKeys",
     "RqKeys",
     "ServerFacts",
     "Store",
+    "cluster_server",
     "load_scripts",
     "operations_queue",
     "task_queue",
@@ -45,6 +49,8 @@ class Store:
         jobs: RQ jobs.
         provisioners: Provisioners, duties, locks, nonces.
         history: Events and deaths.
+        submissions: Submissions to Slurm.
+        polls: Looks at the queues of Slurm clusters.
     """
 
     def __init__(self, client: redis.Redis, case: str, where: str = "Redis") -> None:
@@ -58,6 +64,8 @@ class Store:
         self.workers = WorkerRegistry(client, scripts, self.keys, self.rq_keys, where)
         self.jobs = Jobs(client, scripts, where, self.rq_keys)
         self.provisioners = Provisioners(client, scripts, self.keys, where)
+        self.submissions = Submissions(client, self.keys, where)
+        self.polls = Polls(client, scripts, where)
         self.history = History(client, self.keys, where)
 
     @classmethod

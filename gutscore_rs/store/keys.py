@@ -24,6 +24,12 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        the launcher there; launcher (attach, detach)
 ``:resource_set:<id>:lock``                    STRING  JSON identity of the process that carries out an
                                                        operation on the set; 30 s, renewed; provisioner
+``:submissions``                               ZSET    token of a submission that may have a job -> written at;
+                                                       90 days; provisioner
+``:submission:<token>``                        HASH    cluster, created at, submitted at (0: sbatch was not begun),
+                                                       limit (s), job id (empty: not known), size,
+                                                       missing since, ``set:<index>`` = id/generation; 90 days,
+                                                       7 once it has no job any more; provisioner
 ``:tombstone:<id>``                            STRING  the set was forgotten on purpose; 1 day; ``forget``
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,
@@ -43,13 +49,18 @@ at each change of state), ``generation`` (one more at each request), ``nworkers`
 (0, 1), ``host`` or ``cluster`` (who serves the request), ``token`` (of the newest launch), ``attempts``, ``launches``,
 ``requested_at``, ``expires_at`` (an unanswered request fails then), ``submitted_at``, ``started_at``, ``ended_at``,
 ``changed_at``, ``deadline``, ``next_try_at``, ``error``, ``pending_reason``, ``peak_active``, ``spec`` (*msgpack*),
-``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of the spec),
+``slurm_job`` and ``slurm_restarts`` (of the newest job that a launcher attached from), ``slurm_task`` (index within the
+submission), ``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of the spec),
 ``request_nonce`` and ``change_nonce`` (of the newest request and change of state: a script that is sent twice works
 once). Its ``:live``,
 ``:workers``, ``:states`` and ``:launchers`` get the TTL of an ended set with it.
 
 A worker *member* is ``<host>/<generation>/<index>/<pid>/<start ticks>/<boot id, 8 hex>/<nonce, 8 hex>``;
 it is never used for two processes.
+
+What all cases of a user share on one Redis, about one Slurm cluster (prefix ``gutscore:{slurm/<cluster>/<user>}``):
+``:poll`` (STRING, *msgpack*: the newest look at that user's jobs: at, error, rows; an hour; provisioner) and
+``:poller`` (STRING: who looks now; seconds; provisioner).
 
 RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
 Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
@@ -101,6 +112,13 @@ class CaseKeys:
         return f"{self.root}:tombstone:{wgroup_id}"
 
     @property
+    def submissions(self) -> str:
+        return f"{self.root}:submissions"
+
+    def submission(self, token: str) -> str:
+        return f"{self.root}:submission:{token}"
+
+    @property
     def provisioners(self) -> str:
         return f"{self.root}:provisioners"
 
@@ -121,6 +139,26 @@ class CaseKeys:
     @property
     def events(self) -> str:
         return f"{self.root}:events"
+
+
+@dataclass(frozen=True, slots=True)
+class PollKeys:
+    """Keys about one user's jobs on one Slurm cluster; no case has such a tag."""
+
+    cluster: str
+    user: str
+
+    @property
+    def root(self) -> str:
+        return f"{PREFIX}:{{slurm/{self.cluster}/{self.user}}}"
+
+    @property
+    def poll(self) -> str:
+        return f"{self.root}:poll"
+
+    @property
+    def poller(self) -> str:
+        return f"{self.root}:poller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +220,11 @@ def operations_queue(case: str, server: str) -> str:
     ``ops`` is no legal name of a task queue, so the two cannot meet.
     """
     return f"{case}:ops:{server}"
+
+
+CLUSTER_PREFIX = "slurm-"
+
+
+def cluster_server(cluster: str) -> str:
+    """What a Slurm cluster is called among the servers of requests."""
+    return f"{CLUSTER_PREFIX}{cluster}"

@@ -96,10 +96,13 @@ class ResourceSetRecord:
 
     Attributes:
         server: The host (local) or cluster (Slurm) whose provisioner serves it.
-        token: Names the newest launch; its launchers carry it.
+        token: Names the newest launch; its launchers carry it. Of Slurm, ``<submission>`` before the first launcher
+            attached, ``<submission>.<job>r<restarts>`` then.
         attempts: Failed tries of the operation that is under way.
         launches: How often launchers were started for this request.
         requester: The process whose end ends the set, or None.
+        slurm_job: Id of the Slurm job, ``123`` or ``123_4``; empty: not known.
+        slurm_task: Index of the set within its submission.
         seal: Signature of the description, see ``signature.sign_description``.
         spec: The description, see ``config.Description.to_spec``.
     """
@@ -128,6 +131,8 @@ class ResourceSetRecord:
     pending_reason: str = ""
     peak_active: int = 0
     requester: ProcessIdentity | None = None
+    slurm_job: str = ""
+    slurm_task: int = 0
     seal: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -135,6 +140,21 @@ class ResourceSetRecord:
     def expected(self) -> int:
         """Workers that should be alive; 0 once the set is being released or ended."""
         return self.nworkers if self.state in WANTED else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmJob:
+    """A start of a Slurm job, as a launcher in it sees it.
+
+    Attributes:
+        name: ``<job id>``, or ``<array job id>_<task>``.
+        restarts: How often it was requeued (``SLURM_RESTART_COUNT``).
+        end: Server seconds of its time limit; 0.0: unknown.
+    """
+
+    name: str
+    restarts: int = 0
+    end: float = 0.0
 
 
 class _Fields:
@@ -213,6 +233,8 @@ def decode_resource_set(wgroup_id: int, raw: Mapping[bytes, bytes], key: str) ->
         pending_reason=fields.text("pending_reason"),
         peak_active=fields.integer("peak_active"),
         requester=ProcessIdentity.from_dict(unpack_map(requester, f"{key} requester")) if requester else None,
+        slurm_job=fields.text("slurm_job"),
+        slurm_task=fields.integer("slurm_task"),
         seal=fields.text("seal"),
         spec=unpack_map(spec, f"{key} spec") if spec else {},
     )
@@ -229,9 +251,9 @@ def encode_resource_set(record: ResourceSetRecord) -> dict[str, str | bytes]:
         "requester": pack(record.requester.to_dict()) if record.requester else b"",
         "spec": pack(record.spec),
     }
-    for name in ("version", "generation", "nworkers", "runtime", "attempts", "launches", "peak_active"):
+    for name in ("version", "generation", "nworkers", "runtime", "attempts", "launches", "peak_active", "slurm_task"):
         out[name] = str(getattr(record, name))
-    for name in ("token", "error", "pending_reason", "seal"):
+    for name in ("token", "error", "pending_reason", "seal", "slurm_job"):
         out[name] = getattr(record, name)
     for name in (
         "requested_at",

@@ -16,6 +16,7 @@ from gutscore_rs.store.keys import CaseKeys
 from gutscore_rs.store.records import (
     LauncherRecord,
     ResourceSetRecord,
+    SlurmJob,
     State,
     decode_launcher,
     decode_resource_set,
@@ -217,18 +218,47 @@ class ResourceSets:
                 self._client.hset(self._keys.resource_set(wgroup_id), mapping=dict[Any, Any](fields))
 
     def attach(
-        self, wgroup_id: int, *, generation: int, token: str, node: str, nonce: str, identity: ProcessIdentity
+        self,
+        wgroup_id: int,
+        *,
+        generation: int,
+        token: str,
+        node: str,
+        nonce: str,
+        identity: ProcessIdentity,
+        job: SlurmJob | None = None,
     ) -> Attachment | str:
         """A launcher's first act: win the node for this launch.
+
+        Args:
+            wgroup_id: Its set.
+            generation: The request that it serves.
+            token: Names the launch, or the submission of the Slurm job; the record that comes back names the launch.
+            node: The host.
+            nonce: Tells two launchers of one launch apart.
+            identity: The launcher process.
+            job: The Slurm job it runs in.
 
         Returns:
             The set, or the reason why this launcher must go.
         """
-        key = self._keys.resource_set(wgroup_id)
+        keys = self._keys
+        key = keys.resource_set(wgroup_id)
+        end = f"{job.end:.6f}" if job and job.end else ""
         reply = self._scripts.run(
             "attach",
-            [key, self._keys.launchers(wgroup_id), self._keys.events],
-            [wgroup_id, generation, token, node, nonce, pack(identity.to_dict())],
+            [key, keys.launchers(wgroup_id), keys.events, keys.live(wgroup_id)],
+            [
+                wgroup_id,
+                generation,
+                token,
+                node,
+                nonce,
+                pack(identity.to_dict()),
+                job.name if job else "",
+                job.restarts if job else 0,
+                end,
+            ],
         )
         if reply[0] == b"no":
             return str(reply[1].decode())

@@ -14,11 +14,13 @@ from gutscore_rs.operations.doorbell import ring
 from gutscore_rs.store import CaseKeys, Store, keys, operations_queue, task_queue
 from gutscore_rs.store.jobs import rq_time
 from gutscore_rs.store.records import ProvisionerRecord, State
+from gutscore_rs.store.submissions import SubmissionRecord
 from gutscore_rs.store.workers import Departure
 
 # These live as long as their case: an index that is trimmed, streams that are capped, leases that the next beat tidies
 # up, and RQ's own indices of queues and jobs, which RQ cleans by score.
 ENDLESS = {":resource_sets", ":lost", ":events", ":provisioners", ":provisioner_info"}
+ARGUMENTS = {"lease": "name", "nonce": "nonce", "submission": "token"}
 RQ_ENDLESS = re.compile(r"rq:(queues|finished:.*|failed:.*|wip:.*)")
 
 
@@ -38,9 +40,7 @@ def made(case: CaseKeys) -> dict[str, str]:
             key = getattr(case, name)
         else:
             [parameter] = list(inspect.signature(value).parameters)[1:]
-            key = getattr(case, name)(
-                "<id>" if parameter == "wgroup_id" else "<nonce>" if parameter == "nonce" else "<name>"
-            )
+            key = getattr(case, name)({"wgroup_id": "<id>", "duty": "<name>"}.get(parameter, f"<{parameter}>"))
         found[key.removeprefix(case.root)] = name
     return found
 
@@ -49,7 +49,7 @@ def suffix(key: str, case: CaseKeys) -> str:
     short = key.removeprefix(case.root)
     short = re.sub(r"^:(resource_set|tombstone):\d+", r":\1:<id>", short)
     return re.sub(
-        r"^:(lease|nonce):.*", lambda match: f":{match[1]}:<{'name' if match[1] == 'lease' else 'nonce'}>", short
+        r"^:(lease|nonce|submission):.*", lambda match: f":{match[1]}:<{ARGUMENTS[match[1]]}>", short
     )
 
 
@@ -103,6 +103,9 @@ def a_whole_life(store: Store) -> None:
     assert store.provisioners.lock(0, "me", 30.0)
     assert store.provisioners.burn("n", "job", 60.0)
     assert store.provisioners.take_duty("reaper", "me", 30.0)
+    store.submissions.write(SubmissionRecord("s", "slurm-x", sets=((0, 1),)))
+    store.submissions.write(SubmissionRecord("t", "slurm-x", sets=((0, 1),)))
+    store.submissions.settle("t")
     operation = ring(store, access, "release", current(store))
     claim = store.jobs.claim([operations_queue(store.case, NODE)], "provisioner")
     assert claim is not None
@@ -145,7 +148,7 @@ def test_every_documented_field_of_a_set_is_written_and_every_written_one_is_doc
     named = set(re.findall(r"``(\w+)``", text)) - {"local", "slurm"}
     written = {field.decode() for field in store.client.hgetall(store.keys.resource_set(0))}
     assert written <= named
-    assert named - written <= {"cluster", "next_try_at", "path"}
+    assert named - written <= {"cluster", "next_try_at", "path", "slurm_job", "slurm_restarts", "slurm_task"}
 
 
 def test_a_worker_member_is_what_the_docstring_says() -> None:

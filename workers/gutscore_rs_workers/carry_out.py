@@ -13,7 +13,9 @@ from gutscore_rs.store import Claim, Store
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import ResourceSetRecord
 from gutscore_rs_workers import local_backend
-from gutscore_rs_workers.local_backend import Site
+from gutscore_rs_workers.site import Site
+from gutscore_rs_workers.slurm import release as slurm_release
+from gutscore_rs_workers.slurm import submit
 from gutscore_rs_workers.reconcile import reconcile_set
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ Action = Callable[[Site, ResourceSetRecord, Callable[[], object]], str]
 ACTIONS: dict[tuple[str, str], Action] = {
     ("local", "request"): lambda site, record, _renew: local_backend.start(site, record),
     ("local", "release"): local_backend.release,
+    ("slurm", "request"): lambda site, record, _renew: submit.start(site, record),
+    ("slurm", "release"): slurm_release.release,
 }
 
 

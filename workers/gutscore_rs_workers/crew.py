@@ -84,7 +84,7 @@ class Crew:
 
     def start_all(self) -> None:
         """Fork every worker."""
-        for index in range(self._launch.nworkers):
+        for index in self._launch.indices:
             self.start(index)
 
     def start(self, index: int) -> Child:
@@ -120,9 +120,9 @@ class Crew:
         return f"{self._launch.mark}/{nonce}"
 
     def _become_worker(self, context: WorkerContext) -> int:
-        spec, index = self._launch.spec, context.index
-        bind_cpus(share(self._grant.cpus, index, int(spec.get("cpus_per_worker") or 0)))
-        gpus = share(self._grant.gpus, index, int(spec.get("gpus_per_worker") or 0))
+        spec, place = self._launch.spec, context.index - self._launch.indices.start
+        bind_cpus(share(self._grant.cpus, place, int(spec.get("cpus_per_worker") or 0)))
+        gpus = share(self._grant.gpus, place, int(spec.get("gpus_per_worker") or 0))
         if gpus:
             os.environ.update(gpu_environment(gpus))
         extend_path(spec)

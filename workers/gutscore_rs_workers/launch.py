@@ -11,6 +11,7 @@ from gutscore_rs.access import Access
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.settings import MARK, environment_value
 from gutscore_rs.store.records import ResourceSetRecord
+from gutscore_rs_workers.slurm.place import SlurmPlace, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Launch:
         server_time: Server seconds of that moment.
         logs: Folder of the workers' logs.
         state_root: The state folder.
+        place: Where in a Slurm job this is, if in one.
         attached_at: Monotonic second of the attach.
     """
 
@@ -37,6 +39,7 @@ class Launch:
     server_time: float
     logs: Path
     state_root: Path
+    place: SlurmPlace | None = None
     attached_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -61,8 +64,16 @@ class Launch:
         return self.record.spec
 
     @property
+    def indices(self) -> range:
+        """Indices of the workers of this host, within the set."""
+        if self.place is None:
+            return range(self.record.nworkers)
+        return share(self.record.nworkers, self.place.rank, self.place.nodes)
+
+    @property
     def nworkers(self) -> int:
-        return self.record.nworkers
+        """Workers of this host."""
+        return len(self.indices)
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -81,10 +92,12 @@ class Launch:
 
     @property
     def deadline(self) -> float:
-        """Monotonic second at which the set's runtime ends."""
-        if self.record.deadline:
-            return self.attached_at + self.record.deadline - self.server_time
-        return self.attached_at + self.record.runtime
+        """Monotonic second at which the set's runtime ends, as known at the attach."""
+        return self.monotonic(self.record.deadline or self.server_time + self.record.runtime)
+
+    def monotonic(self, server_time: float) -> float:
+        """The second of our clock that belongs to one of the server's."""
+        return self.attached_at + server_time - self.server_time
 
     @property
     def label(self) -> str:

@@ -82,7 +82,7 @@ class Launcher:
     def __init__(self, launch: Launch, store: Store) -> None:
         self._launch = launch
         self._store = store
-        self._memory = SharedMemory(launch.nworkers)
+        self._memory = SharedMemory(launch.indices.stop)
         self._keeper = LeaseKeeper(launch, store, self._memory)
         self._crew = Crew(launch, self._memory, Grant())
         self._selector = selectors.DefaultSelector()
@@ -98,7 +98,11 @@ class Launcher:
         self._children_changed = False
         self._next_look = 0.0
         self._next_cap = 0.0
-        self._drain_at = launch.deadline - min(launch.drain_timeout, 0.1 * launch.record.runtime)
+        self._drain_before = min(launch.drain_timeout, 0.1 * launch.record.runtime)
+
+    @property
+    def _drain_at(self) -> float:
+        return self._keeper.deadline - self._drain_before
 
     def run(self) -> int:
         """Fork the workers and serve until the set ends; the exit code."""
@@ -183,7 +187,12 @@ class Launcher:
             if number == signal.SIGCHLD:
                 self._children_changed = True
             if number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-                self._end(f"the launcher got {signal.Signals(number).name} from outside", State.FAILED)
+                self._end_from_outside(signal.Signals(number).name)
+
+    def _end_from_outside(self, name: str) -> None:
+        """Somebody wants us gone; why, in a Slurm job, only Slurm can tell: cancelled, preempted, its time is over."""
+        why = f"the launcher on {self._launch.node} got {name} from outside"
+        self._end(why, State.FAILED if self._launch.place is None else None)
 
     def _watch(self, child: Child) -> None:
         self._selector.register(child.control, selectors.EVENT_READ, child)

@@ -30,12 +30,16 @@ class LeaseKeeper:
         launch: The launch.
         store: A store of the launcher.
         memory: Where the workers read until when they may claim.
+
+    Attributes:
+        deadline: Monotonic second at which the set's runtime ends, as Redis said last.
     """
 
     def __init__(self, launch: Launch, store: Store, memory: SharedMemory) -> None:
         self._launch = launch
         self._store = store
         self._memory = memory
+        self.deadline = launch.deadline
         self._next_beat = 0.0
         self._next_rq_beat = time.monotonic() + RQ_BEAT_SECONDS
         self._farewells: list[Departure] = []
@@ -95,6 +99,7 @@ class LeaseKeeper:
             boot_id=launch.identity.boot_id,
             started_at=child.started_at,
             rq_name=child.rq_name,
+            slurm=launch.place.ids() if launch.place else {},
         )
 
     def _register_at_rq(self, children: Iterable[Child]) -> None:
@@ -124,7 +129,7 @@ class LeaseKeeper:
         try:
             self._say_farewell()
             self._tell_states()
-            order, _, missing = self._store.workers.beat(
+            order, deadline, missing = self._store.workers.beat(
                 launch.wgroup_id, launch.generation, launch.node, launch.owner, list(registered)
             )
         except StoreError as error:
@@ -132,6 +137,8 @@ class LeaseKeeper:
             self._next_beat = time.monotonic() + RETRY_SECONDS
             return "unreachable"
         self._next_beat = before + BEAT_SECONDS
+        # A scheduler's limit may be moved while the job runs (scontrol update TimeLimit).
+        self.deadline = launch.monotonic(deadline) if deadline else self.deadline
         if order in ("ok", "drain"):
             if missing:
                 log.warning("Redis had lost %d workers; they are registered again", len(missing))

@@ -7,10 +7,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from gutscore_rs.access import Access
 from gutscore_rs.entrypoints import arguments_of, workergroup_command
 from gutscore_rs.errors import OperationRefusedError, StateFolderError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, process_stat
@@ -23,8 +21,8 @@ from gutscore_rs.store import Store
 from gutscore_rs.store.records import LauncherRecord, ResourceSetRecord, State, WorkerRecord
 from gutscore_rs.store.workers import Departure
 from gutscore_rs_workers.affinity import thread_environment
-from gutscore_rs_workers.fork_server import ForkServer
 from gutscore_rs_workers.recovery import recover_lost
+from gutscore_rs_workers.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +32,6 @@ MOST_ATTEMPTS = 3
 MOST_LAUNCHES = 5
 ATTACH_SECONDS = 60.0
 LOG_TAIL = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What an operation needs of its surroundings.
-
-    Attributes:
-        host: This host's name.
-        folder: The case's folder here.
-        fork_server: What forks launchers, if there is one.
-    """
-
-    store: Store
-    access: Access
-    host: str
-    folder: CaseFolder
-    fork_server: ForkServer | None = None
 
 
 def mark_of(record: ResourceSetRecord, token: str = "") -> str:

@@ -1,6 +1,6 @@
 """A provisioner: carries out operations on resource sets for the host it runs on.
 
-It listens on the case's queue for this host, refuses whatever is not signed, and carries out each operation in a
+It listens on the case's queues for this host and for the Slurm clusters that the host can submit to, refuses whatever is not signed, and carries out each operation in a
 process of its own, side by side. Timers do the periodic work. Any number may run, anywhere; each may be killed at any
 time: what it had begun, another (or the same, started again) finds in Redis. Launchers outlive it.
 
@@ -44,10 +44,12 @@ from gutscore_rs_workers import workergroup
 from gutscore_rs_workers.carry_out import run_claim
 from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.fork_server import start_fork_server
-from gutscore_rs_workers.local_backend import Site
+from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
+from gutscore_rs_workers.slurm.clusters import SlurmOptions, find_clusters
+from gutscore_rs_workers.slurm.watch import Watch
 from gutscore_rs_workers.visible import retitle
 from gutscore_rs_workers.wakeup import wake_on
 
@@ -61,6 +63,8 @@ GLOBAL_ROUND = 1.0
 DUTY = 4.0
 RQ_BEAT = 60.0
 COLLECT = 60.0
+# How often a host's clusters and their limits are asked for, and how often while there are none.
+PROBE_AGAIN, PROBE_SOON = 600.0, 60.0
 LAST_OPERATIONS = 10.0
 COMPLAIN_AGAIN, MOST_COMPLAINTS = 60.0, 1000
 # How long a case lives on after the `run` that owned it died (rulings 29).
@@ -74,31 +78,41 @@ class Provisioner:
         site: The case and host it serves.
         owner: The process that the case belongs to, or None.
         guard_server: Whether the embedded server is to be stopped after an owner's death.
+        slurm: Which clusters it serves, and how.
     """
 
-    def __init__(self, site: Site, *, owner: ProcessIdentity | None, guard_server: bool) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        owner: ProcessIdentity | None = None,
+        guard_server: bool = False,
+        slurm: SlurmOptions | None = None,
+    ) -> None:
         self._site = site
+        self._slurm = slurm or SlurmOptions()
         self._store = site.store
         self._owner = owner
         self._guard_server = guard_server
         self._owner_gone_since = 0.0
-        self._queue = operations_queue(site.store.case, site.host)
         self._me = ProvisionerRecord(
             f"{site.host}/{os.getpid()}/{secrets.token_hex(4)}",
             site.host,
             os.getpid(),
-            (site.host,),
+            (),
             time.time(),
             __version__,
         )
         self._rq_name = site.store.provisioners.rq_name(self._me.member)
         self._selector = selectors.DefaultSelector()
-        self._peek = QueuePeek(site.store.client, site.store.rq_keys.queue(self._queue), self._selector)
+        self._queues: list[str] = []
+        self._peeks: list[QueuePeek] = []
+        self._watch = Watch(self._me.member, self._fork_look)
         self._operations: dict[int, Claim] = {}
         self._unbooked: list[Claim] = []
         self._reaper = Reaper()
         self._contact = Contact()
-        timers = ("beat", "rq", "settle", "local", "global", "logs", "garbage", "work")
+        timers = ("clusters", "beat", "rq", "settle", "local", "slurm", "global", "logs", "garbage", "work")
         self._next: dict[str, float] = dict.fromkeys(timers, 0.0)
         self._work_waits = True
         self._complained: dict[str, float] = {}
@@ -108,13 +122,13 @@ class Provisioner:
         """Serve until told to stop; the exit code."""
         wakeup = wake_on((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self._selector.register(wakeup, selectors.EVENT_READ, None)
-        log.info("serving %s for case %s", self._site.host, self._store.case)
+        self._serve([self._site.host])
         while not self._stopping:
             for key, _ in self._selector.select(self._sleep()):
                 if key.data is None:
                     self._on_signals(os.read(wakeup, 4096))
                 else:
-                    self._on_peek()
+                    self._on_peek(key.data)
             self._bury_children()
             self._periodic()
             self._attempt("work", self._take_work)
@@ -154,7 +168,8 @@ class Provisioner:
     def _lost_contact(self) -> None:
         """Redis did not answer; what waits on another connection need not know that: it waits on a fresh one after."""
         self._contact.lost()
-        self._peek.close()
+        for peek in self._peeks:
+            peek.close()
 
     def _complain(self, complaints: list[str]) -> None:
         """Log what is wrong in Redis, once a minute each."""
@@ -177,13 +192,14 @@ class Provisioner:
         if time.monotonic() < self._next["work"]:
             return
         while self._may_take_work():
-            claim = self._store.jobs.claim([self._queue], self._rq_name)
+            claim = self._store.jobs.claim(self._queues, self._rq_name)
             if claim is None:
                 self._work_waits = False
             else:
                 self._begin(claim)
         if not self._work_waits:
-            self._peek.arm()
+            for peek in self._peeks:
+                peek.arm()
 
     def _begin(self, claim: Claim) -> None:
         server = self._site.fork_server
@@ -194,9 +210,9 @@ class Provisioner:
         )
         self._operations[pid] = claim
 
-    def _on_peek(self) -> None:
+    def _on_peek(self, peek: QueuePeek) -> None:
         try:
-            self._work_waits = self._peek.ready()
+            self._work_waits = peek.ready() or self._work_waits
         except (RedisError, OSError) as error:
             log.warning("lost the connection that watches the queue: %s", error)
             self._lost_contact()
@@ -219,6 +235,8 @@ class Provisioner:
                 log.warning("the fork server %d was killed: launchers are started as programs from now on", pid)
                 self._site.fork_server.control.close()
                 self._site = replace(self._site, fork_server=None)
+            if self._watch.ended(pid, self._store):
+                continue
             claim = self._operations.pop(pid, None)
             if claim is not None and os.waitstatus_to_exitcode(status) not in (0, 1):
                 log.warning("the operation %s was killed, or Redis was gone: its job goes back", claim.job_id)
@@ -239,10 +257,12 @@ class Provisioner:
     # -- periodic work --------------------------------------------------------------------------------------
 
     def _periodic(self) -> None:
+        self._every("clusters", self._probe_again, self._find_clusters)
         self._every("beat", PROVISIONER_BEAT, self._beat)
         self._every("rq", RQ_BEAT, self._beat_rq)
         self._every("settle", ROUND, self._settle)
         self._every("local", ROUND, self._local_round)
+        self._every("slurm", GLOBAL_ROUND, self._slurm_round)
         self._every("global", GLOBAL_ROUND, self._global_round)
         self._every("logs", LOOK_SECONDS, self._cap_logs)
         # RQ's objects are in cycles. By itself Python would look at them after an hour, when they are many megabytes.
@@ -268,12 +288,44 @@ class Provisioner:
                         "state": "idle",
                     }
                 },
-                [self._queue],
+                self._queues,
             )
 
     def _local_round(self) -> None:
         self._complain(local_round(self._site))
         self._watch_owner()
+
+    # -- Slurm ----------------------------------------------------------------------------------------------
+
+    def _serve(self, servers: list[str]) -> None:
+        """Take orders for a host or cluster, from the next beat on."""
+        for server in servers:
+            queue = operations_queue(self._store.case, server)
+            self._queues.append(queue)
+            self._peeks.append(QueuePeek(self._store.client, self._store.rq_keys.queue(queue), self._selector))
+            log.info("serving %s for case %s", server, self._store.case)
+        self._me = replace(self._me, serves=(*self._me.serves, *servers))
+        self._work_waits = True
+        self._next["beat"] = self._next["rq"] = 0.0
+
+    @property
+    def _probe_again(self) -> float:
+        return PROBE_AGAIN if self._site.clusters else PROBE_SOON
+
+    def _find_clusters(self) -> None:
+        """What this host can submit to; a cluster whose controller is down stays what it was."""
+        found, problems = find_clusters(self._slurm)
+        self._complain(problems)
+        fresh = [server for server in found if server not in self._me.serves]
+        self._site = replace(self._site, clusters={**self._site.clusters, **found})
+        if fresh:
+            self._serve(fresh)
+
+    def _slurm_round(self) -> None:
+        self._complain(self._watch.round(self._site))
+
+    def _fork_look(self, run: Callable[[], int], title: str) -> int:
+        return fork_process(run, title=title)
 
     @staticmethod
     def _collect() -> None:
@@ -320,7 +372,8 @@ class Provisioner:
         while self._operations and time.monotonic() < until:
             self._selector.select(0.1)
             self._bury_children()
-        self._peek.close()
+        for peek in self._peeks:
+            peek.close()
         for pid in self._operations:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -329,7 +382,7 @@ class Provisioner:
             for duty in ("reaper", "reconciler"):
                 self._store.provisioners.drop_duty(duty, self._me.member)
             self._store.provisioners.leave(self._me.member)
-            self._store.jobs.unregister_workers([self._rq_name], [self._queue])
+            self._store.jobs.unregister_workers([self._rq_name], self._queues)
         except StoreError as error:
             log.warning("cannot deregister: %s", error)
         if self._owner_gone_since and self._guard_server:
@@ -343,6 +396,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--access", type=Path, required=True, help="access file of the case (mode 0600)")
     parser.add_argument("--owner", type=json.loads, default=None, help="identity of the process that owns the case")
     parser.add_argument("--guard-server", action="store_true", help="stop the embedded server after the owner's death")
+    known = SlurmOptions()
+    parser.add_argument("--cluster", action="append", default=[], help="a further Slurm cluster to serve (repeatable)")
+    parser.add_argument("--poll-interval", type=float, default=known.poll_interval, help="seconds between squeue calls")
+    parser.add_argument("--lookup-time", type=float, default=known.lookup_time, help="seconds to look for a lost job")
     return parser.parse_args(argv)
 
 
@@ -376,7 +433,8 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CONFIG
     try:
         site = Site(store, access, host, folder, fork_server)
-        return Provisioner(site, owner=owner, guard_server=arguments.guard_server).run()
+        slurm = SlurmOptions(tuple(arguments.cluster), arguments.poll_interval, arguments.lookup_time)
+        return Provisioner(site, owner=owner, guard_server=arguments.guard_server, slurm=slurm).run()
     finally:
         record.unlink(missing_ok=True)
 

@@ -15,7 +15,6 @@ from gutscore_rs.store import operations_queue
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
 from gutscore_rs.store.workers import LEASE_SECONDS, Departure, host_of
 from gutscore_rs_workers.local_backend import (
-    Site,
     bury_launcher,
     dead_launchers,
     is_marked_alive,
@@ -23,6 +22,7 @@ from gutscore_rs_workers.local_backend import (
 )
 from gutscore_rs_workers.recovery import recover_lost
 from gutscore_rs_workers.rq_bridge import move_due_jobs
+from gutscore_rs_workers.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,10 @@ def _judge_here(site: Site, record: ResourceSetRecord) -> None:
     if record.state.ended or record.state is State.DESCRIBED:
         return
     _end_with_requester(site, record)
+    if record.server in site.clusters:
+        if not site.store.provisioners.is_locked(record.wgroup_id, site.host):
+            _ring_again(site, record)
+        return
     if record.server != site.host or record.type != "local":
         return
     for launcher in dead_launchers(site, record):
@@ -111,17 +115,10 @@ def _push_on(site: Site, seen: ResourceSetRecord) -> None:
     record = store.sets.get(seen.wgroup_id)
     if record is None or (record.generation, record.version) != (seen.generation, seen.version):
         return
-    now = store.time()
-    waited = now - max(record.changed_at, record.next_try_at)
+    waited = store.time() - max(record.changed_at, record.next_try_at)
     launched = store.sets.launchers(record.wgroup_id)
-    if record.state is State.REQUESTED and now > record.expires_at:
-        why = "request expired: it could not be carried out in time; request it again"
-        store.sets.transition(record, State.FAILED, why, error=record.error or why)
-    elif record.state in (State.REQUESTED, State.RELEASING):
-        # A first ring comes from the requester; ours are for retries and for rings that were lost.
-        patience = 0.0 if record.attempts or record.next_try_at or record.launches else RING_AGAIN
-        if waited >= patience and not _is_ringing(site, record):
-            ring(store, site.access, "request" if record.state is State.REQUESTED else "release", record)
+    if record.state in (State.REQUESTED, State.RELEASING):
+        _ring_again(site, record)
     elif record.state is State.SUBMITTING and not launched:
         if waited > STUCK_SUBMITTING and not is_marked_alive(site, record):
             relaunch(site, record, "its launch was interrupted")
@@ -129,6 +126,20 @@ def _push_on(site: Site, seen: ResourceSetRecord) -> None:
         relaunch(site, record, record.error or "its launcher is gone")
     elif record.state is State.DRAINING and not launched and waited > 1.0:
         store.sets.transition(record, State.EXPIRED, "drained")
+
+
+def _ring_again(site: Site, record: ResourceSetRecord) -> None:
+    """Ring for a request or release that nobody carries out; a request that waited too long has failed."""
+    store, now = site.store, site.store.time()
+    if record.state is State.REQUESTED and now > record.expires_at:
+        why = "request expired: it could not be carried out in time; request it again"
+        store.sets.transition(record, State.FAILED, why, error=record.error or why)
+    elif record.state in (State.REQUESTED, State.RELEASING):
+        # A first ring comes from the requester; ours are for retries and for rings that were lost.
+        patience = 0.0 if record.attempts or record.next_try_at or record.launches else RING_AGAIN
+        waited = now - max(record.changed_at, record.next_try_at)
+        if waited >= patience and not _is_ringing(site, record):
+            ring(store, site.access, "request" if record.state is State.REQUESTED else "release", record)
 
 
 def _is_ringing(site: Site, record: ResourceSetRecord) -> bool:

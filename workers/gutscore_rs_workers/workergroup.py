@@ -1,7 +1,8 @@
 """``run_workergroup``: the launcher of a resource set's workers on one host.
 
-Started by a provisioner (local sets) or by a batch script (Slurm). Exit codes: 0 the set ended in order, or another
-launcher has its place; 2 wrong use; 69 Redis could not be reached; 70 an error of ours.
+Started by a provisioner (local sets: with ``--resource-set`` and ``--generation``) or by a batch script (Slurm: the
+set is found by the submission's token and the array index). Exit codes: 0 the set ended in order, or another launcher
+has its place; 2 wrong use; 69 Redis could not be reached; 70 an error of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from gutscore_rs.access import read_access
+from gutscore_rs.access import Access, read_access
 from gutscore_rs.errors import GutscoreError, OperationRefusedError, StoreError
 from gutscore_rs.identity import this_host, this_process
 from gutscore_rs.paths import StateFolder
@@ -21,9 +22,11 @@ from gutscore_rs.processes import become_subreaper
 from gutscore_rs.settings import Settings
 from gutscore_rs.signature import check_description
 from gutscore_rs.store import Store, load_scripts
-from gutscore_rs.store.records import State
+from gutscore_rs.store.records import SlurmJob, State
 from gutscore_rs.store.resource_sets import Attachment
 from gutscore_rs_workers.launcher import Launch, Launcher
+from gutscore_rs_workers.slurm import job
+from gutscore_rs_workers.slurm.place import SlurmPlace, this_place
 from gutscore_rs_workers.visible import retitle
 
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_INTERNAL = 0, 69, 70
@@ -35,11 +38,16 @@ log = logging.getLogger(__name__)
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run_workergroup", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--access", type=Path, required=True, help="access file of the case (mode 0600)")
-    parser.add_argument("--resource-set", type=int, required=True, help="id of the resource set (wgroup_id)")
-    parser.add_argument("--generation", type=int, required=True, help="which request of the set this serves")
-    parser.add_argument("--token", required=True, help="names the launch; a newer launch fences this one")
+    parser.add_argument("--resource-set", type=int, help="id of the resource set (wgroup_id); on Slurm: by the token")
+    parser.add_argument("--generation", type=int, help="which request of the set this serves; on Slurm: by the token")
+    parser.add_argument("--token", required=True, help="names the launch, or the submission that the Slurm job is of")
     parser.add_argument("--logs", type=Path, required=True, help="folder for the workers' logs")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if (arguments.resource_set is None) != (arguments.generation is None):
+        parser.error("--resource-set and --generation belong together")
+    if arguments.resource_set is None and this_place() is None:
+        parser.error("outside of a Slurm job --resource-set and --generation are needed")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     become_subreaper()
     try:
-        return _launch(arguments)
+        access = read_access(arguments.access)
+        # No retries inside: the launcher's loop must come back to its children soon, and tries again itself.
+        store = Store.open(access, name="launcher", timeout=3.0, retries=1, patience=3.0)
+        if arguments.resource_set is not None:
+            wanted = job.Wanted(arguments.resource_set, arguments.generation, arguments.token, arguments.logs)
+            return _launch(access, store, wanted, None)
+        place = this_place()
+        assert place is not None  # noqa: S101 - checked with the arguments
+        return _launch_in_job(access, store, arguments, place)
     except StoreError as error:
         log.error("%s", error)  # noqa: TRY400 - the message says it all
         return EXIT_UNAVAILABLE
@@ -58,50 +74,56 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INTERNAL
 
 
-def _launch(arguments: argparse.Namespace) -> int:
+def _launch_in_job(access: Access, store: Store, arguments: argparse.Namespace, place: SlurmPlace) -> int:
+    wanted = job.find_set(store, access, arguments.token, place, arguments.logs)
+    if isinstance(wanted, str):
+        log.info("not needed here: %s", wanted)
+        return EXIT_OK
+    return _launch(access, store, wanted, place)
+
+
+def _launch(access: Access, store: Store, wanted: job.Wanted, place: SlurmPlace | None) -> int:
     settings = Settings.from_environment()
     state = StateFolder.open(settings)
-    access = read_access(arguments.access)
     host = this_host(settings, state.root)
     identity = this_process(host)
-    # No retries inside: the launcher's loop must come back to its children soon, and tries again itself.
-    store = Store.open(access, name=f"launcher-{arguments.resource_set}", timeout=3.0, retries=1, patience=3.0)
     nonce = secrets.token_hex(4)
     attached = store.sets.attach(
-        arguments.resource_set,
-        generation=arguments.generation,
-        token=arguments.token,
+        wanted.wgroup_id,
+        generation=wanted.generation,
+        token=wanted.token,
         node=host,
         nonce=nonce,
         identity=identity,
+        job=SlurmJob(place.job, place.restarts, wanted.ends_at) if place else None,
     )
     if not isinstance(attached, Attachment):
         log.info("not needed here: %s", attached)
         return EXIT_OK
-    record = attached.record
+    launch = Launch(
+        access=access,
+        identity=identity,
+        token=attached.record.token,
+        nonce=nonce,
+        record=attached.record,
+        server_time=attached.server_time,
+        logs=wanted.logs,
+        state_root=state.root,
+        place=place,
+    )
     try:
         # Once more: it is what Redis says now that the workers will run with.
-        check_description(access, record)
+        check_description(access, attached.record)
     except OperationRefusedError as error:
         store.sets.detach(
-            record.wgroup_id,
-            generation=record.generation,
+            launch.wgroup_id,
+            generation=launch.generation,
             node=host,
-            owner=f"{arguments.token}:{nonce}:",
+            owner=launch.owner,
             final=State.FAILED,
             why=str(error),
         )
         raise
-    launch = Launch(
-        access=access,
-        identity=identity,
-        token=arguments.token,
-        nonce=nonce,
-        record=attached.record,
-        server_time=attached.server_time,
-        logs=arguments.logs,
-        state_root=state.root,
-    )
     retitle(f"gutscore_rs: launcher of {launch.label}")
     return Launcher(launch, store).run()
 

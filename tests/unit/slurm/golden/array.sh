@@ -2,6 +2,7 @@
 #SBATCH --job-name=gutscore-ab12
 #SBATCH --comment=gutscore-ab12
 #SBATCH --dependency=singleton
+#SBATCH --chdir=/home/ada/logs
 #SBATCH --output=/home/ada/logs/slurm-%A_%a.out
 #SBATCH --error=/home/ada/logs/slurm-%A_%a.err
 #SBATCH --export=HOME,USER,LOGNAME,SHELL,PATH,LANG
@@ -26,6 +27,7 @@ _pass_on() {
 trap _pass_on USR1 TERM
 
 export SLURM_EXPORT_ENV=ALL
+export GUTSCORE_RS_JOB_START="${EPOCHSECONDS:-$(date +%s)}"
 
 _status=0
 if [ -z "$_stop" ]; then

@@ -1,0 +1,229 @@
+"""Comparing a look at Slurm's queue with what Redis says of the sets there; speaks to Redis only, may be repeated."""
+
+from __future__ import annotations
+
+import logging
+
+from gutscore_rs.slurm import JobView, Verdict
+from gutscore_rs.durations import format_clock, slurm_surplus
+from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
+from gutscore_rs.store.submissions import SubmissionRecord
+from gutscore_rs_workers.local_backend import relaunch
+from gutscore_rs_workers.site import Cluster, Site
+from gutscore_rs_workers.slurm.poll import Poll
+from gutscore_rs_workers.slurm.submit import adopt, submission_of
+
+log = logging.getLogger(__name__)
+
+# An intent without sbatch is given up after this time: its process had no more to do than a few steps in Redis.
+INTENT_TIME = 10.0
+# A deadline that Redis and Slurm agree on but for this many seconds stays.
+SAME_DEADLINE = 5.0
+# Gone through no fault of the set, which is submitted again for what is left of its runtime.
+LOST = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
+OVER = frozenset({"TIMEOUT", "DEADLINE"})
+RUNNING = frozenset({State.STARTING, State.ACTIVE, State.DRAINING})
+
+
+def open_submissions(site: Site, server: str) -> list[SubmissionRecord]:
+    """The submissions to one cluster that may still have jobs; those that Redis had lost are written down again."""
+    found = {one.token: one for one in site.store.submissions.open() if one.server == server}
+    for record in _sets_on(site, server):
+        token = submission_of(record)
+        if record.state in OPEN and record.slurm_job and token not in found:
+            found[token] = _rebuilt(site, record, token)
+    return list(found.values())
+
+
+def _sets_on(site: Site, server: str) -> list[ResourceSetRecord]:
+    return [record for record in site.store.sets.readable()[0] if record.type == "slurm" and record.server == server]
+
+
+def _rebuilt(site: Site, record: ResourceSetRecord, token: str) -> SubmissionRecord:
+    """A launcher brought its set back after Redis had lost everything: its submission is known from the set."""
+    job_id, _, task = record.slurm_job.partition("_")
+    sets = [(-1, -1)] * record.slurm_task + [(record.wgroup_id, record.generation)]
+    if task and len(sets) == 1:
+        sets.append((-1, -1))
+    submission = SubmissionRecord(
+        token, record.server, job_id, record.submitted_at, record.submitted_at, record.runtime, tuple(sets)
+    )
+    site.store.submissions.write(submission)
+    return submission
+
+
+def judge(site: Site, cluster: Cluster, poll: Poll) -> None:
+    """What follows from one look at the queue, for every submission that it can tell of."""
+    records = {record.wgroup_id: record for record in _sets_on(site, cluster.server)}
+    for submission in open_submissions(site, cluster.server):
+        sets = [
+            (index, records[wgroup_id])
+            for index, (wgroup_id, generation) in enumerate(submission.sets)
+            if wgroup_id in records
+            and records[wgroup_id].generation == generation
+            and submission_of(records[wgroup_id]) == submission.token
+        ]
+        _judge_submission(site, cluster, poll, submission, sets)
+
+
+def _judge_submission(
+    site: Site,
+    cluster: Cluster,
+    poll: Poll,
+    submission: SubmissionRecord,
+    sets: list[tuple[int, ResourceSetRecord]],
+) -> None:
+    views = poll.named(submission.token)
+    if not submission.job_id and views:
+        log.warning("Slurm job %s is adopted: its submission had no answer", views[0].array_id)
+        adopt(site, submission, [record for _, record in sets], views[0].array_id)
+        return
+    if not submission.job_id:
+        _look_on(site, cluster, submission)
+        return
+    for index, record in sets:
+        if record.state in OPEN - {State.REQUESTED, State.RELEASING}:
+            _judge_set(site, poll, submission, record, poll.of(submission, index))
+    ended = all(record.state.ended for _, record in sets)
+    if ended and poll.at > submission.submitted_at and all(view.is_gone for view in views):
+        site.store.submissions.settle(submission.token)
+
+
+def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord) -> None:
+    """No job is known of this submission: it is given up in time, and what waits goes back into the queue."""
+    now = site.store.time()
+    if submission.submitted_at:
+        why, over = "no Slurm job was found for its submission", now > submission.submitted_at + cluster.lookup_time
+    else:
+        why, over = "its submission was interrupted before sbatch", now > submission.created_at + INTENT_TIME
+    if not over:
+        return
+    # By token: a submission that was interrupted early does not know its sets yet.
+    for record in _sets_on(site, cluster.server):
+        if record.state is State.SUBMITTING and submission_of(record) == submission.token:
+            # A job that appears after this finds another token in the set, and ends at once.
+            log.warning("resource set %d is submitted again: %s", record.wgroup_id, why)
+            site.store.sets.transition(
+                record, State.REQUESTED, why, token="", pending_reason="", next_try_at=f"{now:.6f}",
+                expires_at=f"{max(record.expires_at, now + 60):.6f}",
+            )
+    site.store.submissions.settle(submission.token)
+
+
+def _judge_set(
+    site: Site, poll: Poll, submission: SubmissionRecord, record: ResourceSetRecord, view: JobView | None
+) -> None:
+    if poll.at <= record.changed_at:
+        return  # What it shows may be older than what the set is now.
+    if view is None:
+        _missing(site, poll, submission, record)
+        return
+    if submission.missing_since:
+        site.store.submissions.note_missing(submission.token, 0.0)
+    match view.verdict:
+        case Verdict.WAITING:
+            _waits(site, record, view)
+        case Verdict.UP:
+            _runs(site, submission, record, view)
+        case Verdict.GONE:
+            _gone(site, record, view)
+        case _:
+            pass
+
+
+def _waits(site: Site, record: ResourceSetRecord, view: JobView) -> None:
+    if view.hopeless:
+        error = (
+            f"Slurm job {record.slurm_job} can never start ({view.reason}); it is cancelled. Change the description, "
+            "or the site's limits, and request the set again"
+        )
+        site.store.sets.transition(record, State.FAILED, error, error=error)
+    elif record.state in RUNNING:
+        why = f"Slurm job {record.slurm_job} was requeued ({view.reason})"
+        site.store.sets.transition(record, State.PENDING, why, pending_reason=view.reason, deadline="")
+    else:
+        start = f", estimated start {format_clock(view.start)}" if view.start else ""
+        _note(site, record, f"{view.reason or view.state}{start}")
+
+
+def _note(site: Site, record: ResourceSetRecord, reason: str) -> None:
+    if reason != record.pending_reason:
+        site.store.sets.note(record.wgroup_id, pending_reason=reason)
+
+
+def _runs(site: Site, submission: SubmissionRecord, record: ResourceSetRecord, view: JobView) -> None:
+    if record.state is State.PENDING:
+        _note(site, record, f"job {record.slurm_job} runs on {view.nodes}, its launchers start")
+    if not view.end or record.state not in RUNNING:
+        return
+    # The limit as it is now: an administrator, or its user, may have moved it.
+    deadline = view.end - slurm_surplus(submission.limit)
+    if abs(deadline - record.deadline) > SAME_DEADLINE:
+        site.store.sets.note(record.wgroup_id, deadline=f"{deadline:.6f}")
+
+
+def _missing(site: Site, poll: Poll, submission: SubmissionRecord, record: ResourceSetRecord) -> None:
+    """Neither queue nor accounting shows it: finished long ago, or hidden. A living launcher knows better than that.
+
+    Gone is what two looks in a row do not show (a controller that was just started may not know all its jobs yet).
+    """
+    if not submission.missing_since:
+        site.store.submissions.note_missing(submission.token, poll.at)
+    elif poll.at > submission.missing_since and not site.store.workers.count(record.wgroup_id):
+        _end(site, record, "it is not in Slurm's queue any more", State.EXPIRED if record.started_at else State.FAILED)
+
+
+def _gone(site: Site, record: ResourceSetRecord, view: JobView) -> None:
+    state = view.state.split()[0]
+    detail = view.state + (f", {view.reason}" if view.reason not in ("", "None") else "")
+    why = f"its Slurm job {record.slurm_job} ended: {detail}"
+    if state in LOST:
+        _sign_off_launchers(site, record, why)
+        relaunch(site, record, why)
+    elif state in OVER or (state == "COMPLETED" and record.started_at):
+        _end(site, record, why, State.EXPIRED)
+    else:
+        code = f", exit code {view.exit_code}" if view.exit_code not in ("", "0:0") else ""
+        hint = "" if state == "CANCELLED" else f"; see {site.folder.logs / 'slurm'}"
+        _end(site, record, f"{why}{code}{hint}", State.FAILED)
+
+
+def _end(site: Site, record: ResourceSetRecord, why: str, state: State) -> None:
+    _sign_off_launchers(site, record, why)
+    error = {"error": why} if state is State.FAILED else {}
+    site.store.sets.transition(record, state, why, **error)
+
+
+def _sign_off_launchers(site: Site, record: ResourceSetRecord, why: str) -> None:
+    """They are gone, or will be as soon as they hear that their place is: leases alone tell who lives (rulings 19)."""
+    for launcher in site.store.sets.launchers(record.wgroup_id):
+        site.store.sets.detach(
+            record.wgroup_id,
+            generation=record.generation,
+            node=launcher.node,
+            owner=launcher.owner,
+            final=None,
+            why=why,
+        )
+
+
+def unwanted_jobs(site: Site, cluster: Cluster, poll: Poll) -> list[str]:
+    """Jobs of this case that wait although no set waits for them: submitted twice, or their set ended meanwhile."""
+    records = {record.wgroup_id: record for record in _sets_on(site, cluster.server)}
+    unwanted = []
+    for view in poll.views:
+        submission = site.store.submissions.get(view.name) if view.verdict is Verdict.WAITING else None
+        if submission is None or not submission.sets or submission.server != cluster.server:
+            continue
+        if view.array_id != submission.job_id and submission.job_id:
+            continue
+        wanted = [
+            index
+            for index, (wgroup_id, _) in enumerate(submission.sets)
+            if wgroup_id in records
+            and records[wgroup_id].state in OPEN
+            and submission_of(records[wgroup_id]) == submission.token
+        ]
+        if not any(len(submission.sets) == 1 or view.is_task(index) for index in wanted):
+            unwanted.append(view.job)
+    return unwanted

@@ -1,0 +1,184 @@
+"""Releasing sets on Slurm: told, cancelled, and seen to be gone, from the scheduler and by their leases."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gutscore_rs.errors import SlurmError
+from gutscore_rs.identity import this_process
+from gutscore_rs.operations.client import finish_release
+from gutscore_rs.slurm import Verdict
+from gutscore_rs.store.provisioners import lock_owner
+from gutscore_rs.store.records import ResourceSetRecord, State
+from gutscore_rs.store.submissions import SubmissionRecord
+from gutscore_rs_workers.site import Cluster, Site
+from gutscore_rs_workers.slurm.poll import Poll, look
+from gutscore_rs_workers.slurm.submit import submission_of
+
+log = logging.getLogger(__name__)
+
+# Releases that are asked for within a moment go together.
+QUIET = 0.05
+LOCK_SECONDS = 30.0
+# A cancelled job is looked for, at first often; Slurm takes its time (KillWait).
+FIRST_LOOK, LONGEST_LOOK, LAST_LOOK = 0.1, 3.0, 50.0
+# Beyond its drain a launcher needs this long to stop and to sign off; then its job is cancelled.
+STOP_SECONDS = 8.0
+
+
+@dataclass(slots=True)
+class _Release:
+    """One set on its way out.
+
+    Attributes:
+        submission: What its job came of; None: nothing was submitted, or Redis lost it.
+        job: Slurm's name of its job; empty: none is known.
+        told: Monotonic second at which its launchers were told to end; 0.0: not yet.
+        cancelled: Whether scancel was run for it.
+        gone: Whether Slurm says that its job is no more.
+    """
+
+    record: ResourceSetRecord
+    submission: SubmissionRecord | None
+    job: str
+    told: float = 0.0
+    cancelled: bool = False
+    gone: bool = False
+
+
+def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], object]) -> str:
+    """Carry out a release, and with it all others that wait on the same cluster: few calls for many sets.
+
+    Waiting jobs are cancelled at once. Where launchers run they are told by the job's batch shell, drain, and sign
+    off; what is still there then is cancelled. Done is what Slurm calls ended *and* has no valid lease.
+    """
+    if record.state is not State.RELEASING:
+        return f"nothing to release: the set is {record.state}"
+    time.sleep(QUIET)
+    owner = lock_owner(this_process(site.host))
+    others = _others(site, record, owner)
+    try:
+        return _release_all(site, [record, *others], renew_lock, owner)
+    finally:
+        for other in others:
+            site.store.provisioners.unlock(other.wgroup_id, owner)
+
+
+def _others(site: Site, record: ResourceSetRecord, owner: str) -> list[ResourceSetRecord]:
+    return [
+        other
+        for other in site.store.sets.readable()[0]
+        if other.wgroup_id != record.wgroup_id
+        and other.state is State.RELEASING
+        and other.server == record.server
+        and site.store.provisioners.lock(other.wgroup_id, owner, LOCK_SECONDS)
+    ]
+
+
+def _release_all(
+    site: Site, records: list[ResourceSetRecord], renew_lock: Callable[[], object], owner: str
+) -> str:
+    cluster = site.clusters[records[0].server]
+    left = [_begin(site, record) for record in records]
+    until, pause, failure = time.monotonic() + LAST_LOOK, FIRST_LOOK, ""
+    while left and time.monotonic() < until:
+        failure = _step(site, cluster, left)
+        left = [one for one in left if not _is_done(site, one)]
+        if left:
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_LOOK)
+            renew_lock()
+            for one in left:
+                site.store.provisioners.lock(one.record.wgroup_id, owner, LOCK_SECONDS)
+    for one in left:
+        site.store.sets.note(one.record.wgroup_id, error=_why_left(one, failure))
+    return f"{len(records) - len(left)} resource sets released" + (f", {len(left)} not yet" if left else "")
+
+
+def _begin(site: Site, record: ResourceSetRecord) -> _Release:
+    submission = site.store.submissions.get(submission_of(record))
+    job = record.slurm_job or (submission.job_of(record.slurm_task) if submission else "")
+    return _Release(record, submission, job)
+
+
+def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
+    """One look, and what it calls for; why it could not be done."""
+    # Without any job that might be, Slurm need not be asked.
+    asked = [one for one in left if one.job or (one.submission and one.submission.submitted_at)]
+    for one in left:
+        one.gone = one not in asked
+    if not asked:
+        return ""
+    poll = look(site, cluster)
+    if poll.error:
+        return poll.error
+    tell: list[str] = []
+    cancel: list[str] = []
+    for one in asked:
+        _judge(site, cluster, poll, one, tell, cancel)
+    try:
+        if tell:
+            cluster.client.signal(tell, "USR1")
+        if cancel:
+            cluster.client.cancel(cancel)
+    except SlurmError as error:
+        return str(error)
+    return ""
+
+
+def _judge(site: Site, cluster: Cluster, poll: Poll, one: _Release, tell: list[str], cancel: list[str]) -> None:
+    view = poll.of(one.submission, one.record.slurm_task) if one.submission else None
+    view = view or next((view for view in poll.views if view.job == one.job), None)
+    if view is None:
+        # A submission without an answer may still come to be; a job that was known is forgotten by Slurm.
+        late = one.submission.submitted_at + cluster.lookup_time if one.submission else 0.0
+        one.gone = bool(one.job) or site.store.time() > late
+        return
+    one.job = view.job
+    if view.verdict is Verdict.GONE:
+        one.gone = True
+    elif view.verdict is Verdict.WAITING:
+        cancel.append(one.job)
+    elif not one.told:
+        one.told = time.monotonic()
+        tell.append(one.job)
+    elif _is_overdue(one) or not _has_launchers(site, one):
+        cancel.append(one.job)
+
+
+def _is_overdue(one: _Release) -> bool:
+    drain = float(one.record.spec.get("drain_timeout", 5.0))
+    return time.monotonic() - one.told > drain + STOP_SECONDS
+
+
+def _has_launchers(site: Site, one: _Release) -> bool:
+    return bool(site.store.sets.launchers(one.record.wgroup_id))
+
+
+def _is_done(site: Site, one: _Release) -> bool:
+    """Whether it is booked as released: its job is gone and so are its leases."""
+    if not one.gone:
+        return False
+    wgroup_id = one.record.wgroup_id
+    if site.store.workers.count(wgroup_id):
+        return False
+    for launcher in site.store.sets.launchers(wgroup_id):
+        site.store.sets.detach(
+            wgroup_id,
+            generation=one.record.generation,
+            node=launcher.node,
+            owner=launcher.owner,
+            final=None,
+            why="its Slurm job is gone",
+        )
+    return finish_release(site.store, one.record)
+
+
+def _why_left(one: _Release, failure: str) -> str:
+    if one.gone:
+        return f"Slurm job {one.job} is gone, but leases of its workers are still renewed: see `squeue` and its nodes"
+    what = f"Slurm job {one.job}" if one.job else f"a Slurm job named {submission_of(one.record)}"
+    return f"{what} may still be there: {failure or 'it was cancelled and has not ended'}"
