@@ -33,6 +33,7 @@ class Access:
         password: Its password.
         signing_key: 32 bytes; whoever has them may order workers.
         key_id: Names the key (16 hex digits).
+        address: Where other hosts reach the embedded server, as a URL; None: only its socket is there.
     """
 
     case: str
@@ -42,6 +43,7 @@ class Access:
     password: str | None = field(repr=False)
     signing_key: bytes = field(repr=False)
     key_id: str
+    address: str | None = None
 
     @classmethod
     def new(
@@ -52,6 +54,7 @@ class Access:
         socket: str | None = None,
         username: str | None = None,
         password: str | None = None,
+        address: str | None = None,
     ) -> Access:
         """Access with a fresh key. User name and password in the URL are taken out of it.
 
@@ -63,7 +66,8 @@ class Access:
         if url is not None:
             url, url_user, url_password = _split(url)
             username, password = username or url_user, password or url_password
-        return cls(case, url, socket, username, password, secrets.token_bytes(KEY_BYTES), secrets.token_hex(8))
+        key, key_id = secrets.token_bytes(KEY_BYTES), secrets.token_hex(8)
+        return cls(case, url, socket, username, password, key, key_id, address)
 
 
 def _split(url: str) -> tuple[str, str | None, str | None]:
@@ -92,6 +96,7 @@ def write_access(path: Path, access: Access) -> None:
     data = {
         "schema": SCHEMA,
         **{name: getattr(access, name) for name in _FIELDS},
+        "address": access.address,
         "signing_key": access.signing_key.hex(),
     }
     write_private(path, json.dumps(data).encode())
@@ -125,7 +130,11 @@ def read_access(path: Path) -> Access:
         data = json.loads(raw)
         if data["schema"] != SCHEMA:
             raise AccessError(f"The access file {path} has schema {data['schema']!r}; this version reads {SCHEMA}.")
-        access = Access(**{name: data[name] for name in _FIELDS}, signing_key=bytes.fromhex(data["signing_key"]))
+        access = Access(
+            **{name: data[name] for name in _FIELDS},
+            signing_key=bytes.fromhex(data["signing_key"]),
+            address=data.get("address"),
+        )
         check_case_name(access.case)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AccessError(garbled) from error
@@ -135,7 +144,8 @@ def read_access(path: Path) -> Access:
 
 
 def _is_plausible(access: Access) -> bool:
-    texts = (access.url or "", access.socket or "", access.username or "", access.password or "", access.key_id)
+    optional = (access.url, access.socket, access.username, access.password, access.address)
+    texts = (*(text or "" for text in optional), access.key_id)
     return (
         all(isinstance(text, str) for text in texts)
         and _KEY_ID.fullmatch(access.key_id) is not None

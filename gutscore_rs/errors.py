@@ -17,6 +17,10 @@
     |   |-- RequestError                  it could not be requested, or its request failed
     |   |-- CapacityError                 the host cannot hold it
     |   `-- ReleaseError                  something survived its release
+    |-- SlurmError                        Slurm cannot be used
+    |   |-- SlurmMissingError             its programs are not on PATH
+    |   |-- SlurmUnavailableError         no answer (transient)
+    |   `-- SlurmRefusedError             it refuses this job
     |-- NoProvisionerError                nobody is there to carry out the request
     |-- OperationRefusedError             an operation that is forged, stale, replayed or unknown
     |-- WorkersNotReadyError              the workers did not all come in time (also TimeoutError)
@@ -96,6 +100,24 @@ class CapacityError(ResourceSetError):
 
 class ReleaseError(ResourceSetError):
     """Something survived the release of a resource set."""
+
+
+class SlurmError(GutscoreError):
+    """Slurm cannot be used."""
+
+
+class SlurmMissingError(SlurmError):
+    """Slurm's programs are not on PATH."""
+
+
+class SlurmUnavailableError(SlurmError):
+    """Slurm does not answer."""
+
+    transient = True
+
+
+class SlurmRefusedError(SlurmError):
+    """Slurm refuses a job."""
 
 
 class NoProvisionerError(GutscoreError):

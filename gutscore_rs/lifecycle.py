@@ -15,7 +15,7 @@ from gutscore_rs.access import Access, write_access
 from gutscore_rs.case import Case, find_access
 from gutscore_rs.config import CaseConfig, SlurmSection
 from gutscore_rs.entrypoints import provisioner_command
-from gutscore_rs.errors import GutscoreError, NoProvisionerError, ReleaseError, SerializationError
+from gutscore_rs.errors import ConfigError, GutscoreError, NoProvisionerError, ReleaseError, SerializationError
 from gutscore_rs.identity import ProcessIdentity, identify, is_alive, is_here, this_host
 from gutscore_rs.paths import CaseFolder, StateFolder, locked, write_private
 from gutscore_rs.processes import Trail, kill_trail, start_detached, stop
@@ -81,16 +81,23 @@ def _start(
 
 
 def _find_or_start_server(config: CaseConfig, settings: Settings, folder: CaseFolder, host: str) -> tuple[Access, bool]:
-    access = find_access(folder, settings, config.redis)
-    if access is not None and (access.url is not None or embedded.find(folder, host)):
+    access, bind = find_access(folder, settings, config.redis), config.redis.bind
+    running = embedded.find(folder, host) if access is not None and access.url is None else None
+    if running is not None and bind is not None and running.bind != bind:
+        raise ConfigError(
+            f"Case {folder.name!r} already runs, and its server does not listen on {bind} (but on "
+            f"{running.bind or 'a unix socket only'}). End it first with `gutscore-rs down {folder.name}`."
+        )
+    if access is not None and (access.url is not None or running):
         return access, False
     # An access file without its server is what a crash left: the data are still there, the server is started on them.
     password = access.password if access else None
-    if config.redis.bind and not password:
+    if bind and not password:
         password = secrets.token_urlsafe(32)
-    record = embedded.start(folder, host, bind=config.redis.bind, password=password)
-    if access is None or (access.socket, access.password) != (record.socket, password):
-        access = Access.new(folder.name, socket=record.socket, password=password)
+    record = embedded.start(folder, host, bind=bind, password=password)
+    address = embedded.address_of(record)
+    if access is None or (access.socket, access.password, access.address) != (record.socket, password, address):
+        access = Access.new(folder.name, socket=record.socket, password=password, address=address)
         write_access(folder.access_file, access)
     return access, True
 

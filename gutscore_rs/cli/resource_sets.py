@@ -9,11 +9,14 @@ import click
 from gutscore_rs.case import open_config
 from gutscore_rs.cli.cases import config_of, opened
 from gutscore_rs.cli.output import console, print_json
+from gutscore_rs.entrypoints import submission_command
 from gutscore_rs.errors import ConfigError, ReleaseError
 from gutscore_rs.lifecycle import release_all
 from gutscore_rs.manager import ResourceManager
 from gutscore_rs.overview import Overview
+from gutscore_rs.paths import StateFolder
 from gutscore_rs.resource_set import ResourceSetBaseclass, ResourceSetSlurm
+from gutscore_rs.resource_set.slurm import PREVIEW_TOKEN
 from gutscore_rs.settings import Settings
 
 
@@ -101,10 +104,15 @@ def forget(case: str, wgroup_ids: tuple[int, ...]) -> None:
 @click.command()
 @click.argument("case")
 @click.option("--set", "wgroup_id", type=int, default=0, show_default=True, help="Which set's script.")
+@click.option("--test-only", is_flag=True, help="Also ask Slurm whether and when it would run; nothing is submitted.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object (schema 1).")
-def script(case: str, wgroup_id: int, json_: bool) -> None:
-    """Print the exact batch script of a Slurm resource set of CASE; nothing is submitted."""
-    config = config_of(case, Settings.from_environment())
+def script(case: str, wgroup_id: int, test_only: bool, json_: bool) -> None:
+    """Print the exact batch script of a Slurm resource set of CASE; nothing is submitted.
+
+    The token in it stands for the one that a submission makes.
+    """
+    settings = Settings.from_environment()
+    config = config_of(case, settings)
     if not 0 <= wgroup_id < len(config.groups):
         raise ConfigError(f"{case} describes resource sets 0 to {len(config.groups) - 1}; there is no {wgroup_id}.")
     resource_set = ResourceSetBaseclass.from_description(wgroup_id, config.groups[wgroup_id])
@@ -113,8 +121,14 @@ def script(case: str, wgroup_id: int, json_: bool) -> None:
             f"Resource set {wgroup_id} of {case} has the backend {resource_set.backend!r}; only Slurm sets "
             'have a batch script. Set backend = "slurm" in [resource].'
         )
-    text = resource_set.job_script()
+    folder = StateFolder.open(settings).case(config.name)
+    command = submission_command(folder.access_file, token=PREVIEW_TOKEN, logs=folder.logs)
+    text = resource_set.job_script(command=command, log_dir=str(folder.logs / "slurm"))
+    verdict = resource_set.ask_slurm(text) if test_only else None
     if json_:
-        print_json({"schema": 1, "case": config.name, "resource_set": wgroup_id, "script": text})
-    else:
-        sys.stdout.write(text)
+        asked = {} if verdict is None else {"slurm": verdict}
+        print_json({"schema": 1, "case": config.name, "resource_set": wgroup_id, "script": text} | asked)
+        return
+    sys.stdout.write(text)
+    if verdict is not None:
+        click.echo(verdict, err=True)

@@ -8,6 +8,7 @@ import click
 
 from gutscore_rs.cli.cases import config_of, opened
 from gutscore_rs.cli.output import console, print_json
+from gutscore_rs.config import with_bind
 from gutscore_rs.entrypoints import provisioner_command
 from gutscore_rs.errors import ReleaseError
 from gutscore_rs.lifecycle import release_all, start_services, stop_services
@@ -16,11 +17,16 @@ from gutscore_rs.settings import Settings
 
 @click.command()
 @click.argument("case")
+@click.option("--bind", metavar="ADDRESS", help="Let the embedded server listen on this address, too (clear text).")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object (schema 1).")
-def up(case: str, json_: bool) -> None:
-    """Start what CASE needs here: its Redis (embedded, unless one is named) and a provisioner. Repeatable."""
+def up(case: str, bind: str | None, json_: bool) -> None:
+    """Start what CASE needs here: its Redis (embedded, unless one is named) and a provisioner. Repeatable.
+
+    Workers on other hosts reach an embedded server only on an address: --bind, or bind in [redis].
+    """
     settings = Settings.from_environment()
-    services = start_services(config_of(case, settings), settings)
+    config = config_of(case, settings)
+    services = start_services(with_bind(config, bind) if bind else config, settings)
     found = services.case
     for warning in services.warnings:
         console(err=True).print(f"[yellow]warning:[/yellow] {warning}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gutscore_rs.config.case import CaseConfig, from_mapping, load
+from gutscore_rs.config.case import CaseConfig, from_mapping, load, with_bind
 from gutscore_rs.config.descriptions import (
     Description,
     LocalDescription,
@@ -24,4 +24,5 @@ __all__ = [
     "from_mapping",
     "load",
     "resource_description",
+    "with_bind",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,6 +127,19 @@ def from_mapping(config: Mapping[Any, Any], *, source: str = "config", folder: P
         name=case.name, redis=redis, tasks=tasks, manager=manager, slurm=slurm, driver=driver, source=source,
         groups=tuple(_with_paths(group, base, driver) for group in groups),
     )  # fmt: skip
+
+
+def with_bind(config: CaseConfig, address: str) -> CaseConfig:
+    """The configuration with ``bind`` in ``[redis]``.
+
+    Raises:
+        ConfigError: The address is none, or another Redis is named.
+    """
+    problems = Problems("--bind")
+    redis = _section({"redis": config.redis.model_dump() | {"bind": address}}, "redis", RedisSection, problems)
+    if redis is None:
+        raise problems.error()
+    return replace(config, redis=redis)
 
 
 def driver_folder(driver: DriverSection, base: Path) -> Path:

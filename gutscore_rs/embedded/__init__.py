@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gutscore_rs.embedded.server import ServerRecord, find, start, stop
+from gutscore_rs.embedded.server import ServerRecord, address_of, find, start, stop
 
-__all__ = ["ServerRecord", "find", "start", "stop"]
+__all__ = ["ServerRecord", "address_of", "find", "start", "stop"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket as sockets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from gutscore_rs.settings import environment
 
 START_SECONDS = 30.0
 DEFAULT_PORT = "6379"
+# Addresses that mean all addresses of this host.
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound to them here
 STOP_SECONDS = 10.0
 # From the start of a server to its socket; loading its data comes after that.
 SOCKET_SECONDS = 2.0
@@ -45,6 +48,22 @@ class ServerRecord:
     identity: ProcessIdentity
     socket: str
     bind: str | None
+
+
+def address_of(record: ServerRecord) -> str | None:
+    """Where other hosts reach a server, as a URL; None when it listens on its socket only."""
+    if record.bind is None:
+        return None
+    host, port = _parts(record.bind)
+    if host in ANY_ADDRESS:
+        host = sockets.getfqdn()
+    return f"redis://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _parts(bind: str) -> tuple[str, str]:
+    # An IPv6 address stands in brackets when a port follows it (RFC 3986).
+    host, _, port = bind.removeprefix("[").partition("]:" if "]" in bind else ":")
+    return host.rstrip("]"), port or DEFAULT_PORT
 
 
 def start(folder: CaseFolder, host: str, *, bind: str | None = None, password: str | None = None) -> ServerRecord:
@@ -143,10 +162,9 @@ def _socket_of_last_life(folder: CaseFolder) -> Path | None:
 
 
 def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password: str | None) -> str:
-    # An IPv6 address stands in brackets when a port follows it (RFC 3986).
-    address, _, port = (bind or "").removeprefix("[").partition("]:" if "]" in (bind or "") else ":")
+    address, port = _parts(bind) if bind else ("", "0")
     lines = {
-        "port": (port or DEFAULT_PORT) if bind else "0",
+        "port": port,
         "unixsocket": _quoted(socket),
         "unixsocketperm": "700",
         "dir": _quoted(folder.server_dir),
@@ -161,7 +179,7 @@ def _configuration(folder: CaseFolder, socket: Path, bind: str | None, password:
         "timeout": "0",
     }
     if bind:
-        lines |= {"bind": _quoted(address.rstrip("]")), "protected-mode": "yes", "requirepass": _quoted(password or "")}
+        lines |= {"bind": _quoted(address), "protected-mode": "yes", "requirepass": _quoted(password or "")}
     return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 

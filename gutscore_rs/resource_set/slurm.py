@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from gutscore_rs.resource_set.base import ResourceSetBaseclass
 from gutscore_rs.resource_set.serialization import SerializedSet
-from gutscore_rs.slurm import build_job_script
+from gutscore_rs.errors import ConfigError
+from gutscore_rs.slurm import SlurmClient, build_job_script, check_request
 
 # What only a submission knows; in a preview it reads as what it stands for.
 PREVIEW_TOKEN = "TOKEN-OF-THE-SUBMISSION"  # noqa: S105 (a name, no secret)
@@ -63,3 +64,18 @@ class ResourceSetSlurm(ResourceSetBaseclass):
             command=command,
             log_dir=log_dir,
         )
+
+    def ask_slurm(self, script: str) -> str:
+        """What Slurm says of a script of this set (``sbatch --test-only``): when and where it would start.
+
+        Nothing is submitted; Slurm uses up a job id.
+
+        Raises:
+            ConfigError: It could never run; why.
+            SlurmError: Slurm refuses it, cannot be reached, or is not here.
+        """
+        client = SlurmClient(str(self._description.to_spec().get("cluster") or ""))
+        wrong = check_request(self._description.to_spec(), client.limits())
+        if wrong:
+            raise ConfigError(" ".join(wrong))
+        return client.test_only(script, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,13 +96,26 @@ def connect(
         "retry": BoundedRetry(retries, patience),
         "health_check_interval": 30,
     }
+    url = access.url
     if access.socket:
-        return redis.Redis(unix_socket_path=access.socket, **options)
-    if access.url is None:
+        if not access.address or _listens(access.socket):
+            return redis.Redis(unix_socket_path=access.socket, **options)
+        url = access.address
+    if url is None:
         raise StoreUnsuitableError(f"The access of case {access.case!r} names neither a socket nor a URL.")
-    if not access.url.startswith("unix:"):
+    if not url.startswith("unix:"):
         options["socket_keepalive"] = True
-    return redis.Redis.from_url(access.url, **options)
+    return redis.Redis.from_url(url, **options)
+
+
+def _listens(path: str) -> bool:
+    """Whether the embedded server is on this host: another may have a file of that name, left by a server of its own."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

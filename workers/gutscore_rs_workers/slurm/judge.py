@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from gutscore_rs.slurm import JobView, Verdict
 from gutscore_rs.durations import format_clock, slurm_surplus
+from gutscore_rs.slurm import JobView, Verdict
 from gutscore_rs.store.records import OPEN, ResourceSetRecord, State
 from gutscore_rs.store.submissions import SubmissionRecord
 from gutscore_rs_workers.local_backend import relaunch
@@ -190,8 +190,7 @@ def _gone(site: Site, record: ResourceSetRecord, view: JobView) -> None:
 
 def _end(site: Site, record: ResourceSetRecord, why: str, state: State) -> None:
     _sign_off_launchers(site, record, why)
-    error = {"error": why} if state is State.FAILED else {}
-    site.store.sets.transition(record, state, why, **error)
+    site.store.sets.transition(record, state, why, error=why if state is State.FAILED else record.error)
 
 
 def _sign_off_launchers(site: Site, record: ResourceSetRecord, why: str) -> None:
