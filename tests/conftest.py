@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.cases import LiveCase
 from support.servers import Server
+from support.slurm_cases import SlurmCase
+from support.slurm_cluster import SlurmCluster, needs_slurm
 
 from gutscore_rs.processes import _mark_of, _pids
 from gutscore_rs.store import Store
@@ -77,6 +79,31 @@ def server() -> Iterator[Server]:
 def case(server: Server, tmp_path: Path) -> Iterator[LiveCase]:
     """A case with a provisioner of its own, on a server of its own."""
     live = LiveCase(server, tmp_path / "state")
+    live.start_provisioner()
+    yield live
+    live.close()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A real Slurm of four nodes, shared by the tests of this session; `slurm` is for those that use it."""
+    needs_slurm()
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture
+def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The shared Slurm, as it was at first: all daemons up, no job, every node idle."""
+    yield slurm_cluster
+    slurm_cluster.settle()
+
+
+@pytest.fixture
+def slurm_case(slurm: SlurmCluster, server: Server, tmp_path: Path) -> Iterator[SlurmCase]:
+    """A case with a provisioner that submits to the shared Slurm."""
+    live = SlurmCase(server, tmp_path / "state", slurm=slurm)
     live.start_provisioner()
     yield live
     live.close()

@@ -55,9 +55,12 @@ class LiveCase:
     def env(self) -> dict[str, str]:
         return dict(os.environ) | {"GUTSCORE_RS_STATE_DIR": str(self.state), "GUTSCORE_RS_HOST": self.host}
 
+    def provisioner_command(self, owner: ProcessIdentity | None) -> list[str]:
+        return provisioner_command(self.folder.access_file, owner=owner)
+
     def start_provisioner(self, *, owner: ProcessIdentity | None = None) -> ProcessIdentity:
         pid = start_detached(
-            provisioner_command(self.folder.access_file, owner=owner),
+            self.provisioner_command(owner),
             log=self.folder.log("provisioner"),
             env=self.env,
             cwd=self.state,
