@@ -17,10 +17,10 @@
     |   |-- RequestError                  it could not be requested, or its request failed
     |   |-- CapacityError                 the host cannot hold it
     |   `-- ReleaseError                  something survived its release
-    |-- SlurmError                        Slurm cannot be used
-    |   |-- SlurmMissingError             its programs are not on PATH
-    |   |-- SlurmUnavailableError         no answer (transient)
-    |   `-- SlurmRefusedError             it refuses this job
+    |-- SlurmError                        a Slurm program did not do what it was asked
+    |   |-- SlurmMissingError             it is not installed, or its module is not loaded
+    |   |-- SlurmUnavailableError         no answer, or none that can be read (transient)
+    |   `-- SlurmRefusedError             Slurm said no
     |-- NoProvisionerError                nobody is there to carry out the request
     |-- OperationRefusedError             an operation that is forged, stale, replayed or unknown
     |-- WorkersNotReadyError              the workers did not all come in time (also TimeoutError)
@@ -103,21 +103,21 @@ class ReleaseError(ResourceSetError):
 
 
 class SlurmError(GutscoreError):
-    """Slurm cannot be used."""
+    """A Slurm program did not do what it was asked."""
 
 
 class SlurmMissingError(SlurmError):
-    """Slurm's programs are not on PATH."""
+    """A Slurm program is not there: not installed, or its module is not loaded."""
 
 
 class SlurmUnavailableError(SlurmError):
-    """Slurm does not answer."""
+    """Slurm's controller does not answer, or says what cannot be read."""
 
     transient = True
 
 
 class SlurmRefusedError(SlurmError):
-    """Slurm refuses a job."""
+    """Slurm said no; the message has its words."""
 
 
 class NoProvisionerError(GutscoreError):

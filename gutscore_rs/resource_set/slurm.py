@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from gutscore_rs.errors import ConfigError
 from gutscore_rs.resource_set.base import ResourceSetBaseclass
 from gutscore_rs.resource_set.serialization import SerializedSet
-from gutscore_rs.errors import ConfigError
 from gutscore_rs.slurm import SlurmClient, build_job_script, check_request
 
 # What only a submission knows; in a preview it reads as what it stands for.

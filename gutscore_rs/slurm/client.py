@@ -1,160 +1,196 @@
-"""One Slurm cluster, as this library uses it: few calls, each about many jobs."""
+"""The one place that calls Slurm programs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from gutscore_rs.errors import SlurmRefusedError, SlurmUnavailableError
-from gutscore_rs.slurm.commands import Answer, run
-from gutscore_rs.slurm.limits import ClusterLimits, read_config, read_partitions
-from gutscore_rs.slurm.submission import Submission, read_reply
-from gutscore_rs.slurm.tables import HISTORY_FIELDS, QUEUE_FORMAT, read_history, read_queue
-from gutscore_rs.slurm.views import JobView
+from gutscore_rs.errors import SlurmMissingError, SlurmRefusedError, SlurmUnavailableError
+from gutscore_rs.slurm.accounting import parse_history, sacct_command
+from gutscore_rs.slurm.commands import READING, read, run
+from gutscore_rs.slurm.job_ids import check_job_ids, check_token
+from gutscore_rs.slurm.jobs import JobView
+from gutscore_rs.slurm.limits import SINFO_FORMAT, ClusterLimits, parse_limits
+from gutscore_rs.slurm.queue import SQUEUE, parse_queue
+from gutscore_rs.slurm.submission import Refused, Submission, Unknown, judge, judge_failure
 
-# sbatch itself tries again for up to 120 s while the queue is full (sbatch.c); cutting it short would leave it unknown
-# whether there is a job.
-SUBMIT_SECONDS, ASK_SECONDS = 180.0, 60.0
-# One scancel with thousands of ids times out (Parsl#2232).
-MOST_IDS = 100
+_CANCELLED_AT_ONCE = 100
+# What scancel says of a job that has ended; on which it fails in some versions, in others not.
+_ENDED = ("invalid job id", "already complet", "job is already", "job/step already")
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmClient:
-    """Speaks to a cluster.
+    """Slurm, as far as we need it.
 
-    Args:
-        cluster: Its name, for those of a site's that are not this host's own; empty: this host's own.
-        submit_seconds: Time limit of an sbatch.
-        ask_seconds: Time limit of everything else.
+    Every method but :meth:`history` raises :class:`~gutscore_rs.errors.SlurmMissingError` when the program is not
+    there.
+
+    Attributes:
+        cluster: "" for the cluster of this host (or of SLURM_CONF); else every program gets ``-M``, which needs
+            slurmdbd.
+        submit_timeout: Time limit of sbatch, seconds; it repeats for up to 120 s by itself while the queue is full.
+        timeout: Time limit of every other program, seconds.
     """
 
     cluster: str = ""
-    submit_seconds: float = SUBMIT_SECONDS
-    ask_seconds: float = ASK_SECONDS
+    submit_timeout: float = 180.0
+    timeout: float = 60.0
 
     def submit(self, script: str, options: Sequence[str]) -> Submission:
-        """Submit a batch script.
-
-        Args:
-            script: The script.
-            options: Its options once more: on the command line nothing beats them.
-
-        Returns:
-            What became of it; a failure of Slurm's is no exception here.
-
-        Raises:
-            SlurmMissingError: There is no sbatch.
-        """
-        command = self._command("sbatch", "--parsable", *options)
-        return read_reply(run(command, stdin=script, time_limit=self.submit_seconds))
+        """Submit a batch script once, with the options on the command line too; never raises for what Slurm says."""
+        argv = self._command("sbatch", "--parsable", *options)
+        try:
+            return judge(run(argv, timeout=self.submit_timeout, stdin=script))
+        except SlurmUnavailableError as error:
+            return Unknown(str(error))
 
     def test_only(self, script: str, options: Sequence[str]) -> str:
-        """Slurm's own words on when and where a script would run; nothing is submitted, a job id is used up.
+        """Slurm's own words on when and where the script would run; submits nothing, but uses a job id up.
 
         Raises:
-            SlurmRefusedError: It would not.
-            SlurmUnavailableError: No answer.
+            SlurmRefusedError: Slurm said no, for good or for now.
+            SlurmUnavailableError: Slurm did not answer.
         """
-        answer = run(self._command("sbatch", "--test-only", *options), stdin=script, time_limit=self.ask_seconds)
-        if answer.code is None or answer.code < 0:
-            raise self._unavailable("sbatch", answer)
-        if answer.code:
-            raise SlurmRefusedError(f"Slurm would not take this job: {answer.words}")
-        return answer.err.removeprefix("sbatch: ")
+        done = run(self._command("sbatch", "--test-only", *options), timeout=self.submit_timeout, stdin=script)
+        if done.code == 0:
+            return done.words
+        outcome = judge_failure(done)
+        if isinstance(outcome, Unknown):
+            raise SlurmUnavailableError(f"Slurm did not answer `sbatch --test-only`: {outcome.words}")
+        when = "" if isinstance(outcome, Refused) else " for now"
+        raise SlurmRefusedError(f"Slurm refuses this job{when}: {outcome.words}")
 
     def queue(self) -> tuple[JobView, ...]:
-        """All jobs of this user that Slurm still knows, also those that ended within MinJobAge.
+        """All jobs of this user, those that ended within the last minutes too, in one call of squeue.
 
         Raises:
-            SlurmUnavailableError: No answer.
+            SlurmUnavailableError: Slurm did not answer, or printed no queue.
         """
-        command = self._command("squeue", "--me", "--noheader", "--states=all", f"--format={QUEUE_FORMAT}")
-        return read_queue(self._ask(command).out)
+        return self._squeue("--me", "--states=all")
 
-    def history(self, names: Sequence[str], since: float) -> dict[str, JobView]:
-        """What the accounting says of jobs by their names; nothing where there is none, or it does not answer.
+    def named(self, token: str) -> tuple[JobView, ...]:
+        """The jobs of this user with a name, recently ended ones too.
 
-        It may lag behind the queue by minutes, so what it does not say means nothing.
+        Raises:
+            ConfigError: It can be no job's name.
+            SlurmUnavailableError: Slurm did not answer, or printed no queue.
+        """
+        found = self._squeue("--me", "--states=all", f"--name={check_token(token)}")
+        return tuple(view for view in found if view.name == token)
+
+    def history(self, token_or_ids: Sequence[str], since: float) -> dict[str, JobView] | None:
+        """What accounting knows of jobs, by name of the job ('123', '123_4'); it lags behind the queue.
 
         Args:
-            names: Of the jobs.
-            since: Unix second before the first of them; sacct(1) would begin at midnight.
+            token_or_ids: Tokens and ids, mixed at will.
+            since: Look at jobs from this time on, unix seconds.
 
         Returns:
-            Views by job.
-        """
-        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
-        command = self._command(
-            "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates",
-            f"--starttime={began}", f"--format={HISTORY_FIELDS}", f"--name={','.join(names)}",
-        )  # fmt: skip
-        answer = run(command, time_limit=self.ask_seconds)
-        return {view.job: view for view in read_history(answer.out)} if answer.code == 0 else {}
-
-    def cancel(self, jobs: Sequence[str]) -> None:
-        """Cancel jobs: ``123``, ``123_4``, ``123_[1-9]``. Those that have ended, or never were, are none to complain of.
-
-        That it succeeds says nothing about their being gone (scancel(1)): look.
+            None when accounting says nothing: none is kept here, or it does not answer. This is no error.
 
         Raises:
-            SlurmUnavailableError: The controller could not be told.
+            ConfigError: One is neither a token nor an id.
         """
-        for batch in _batches(jobs):
-            self._ask(self._command("scancel", *batch))
+        ids = check_job_ids([each for each in token_or_ids if each[:1].isdigit() and _is_id(each)])
+        tokens = [check_token(each) for each in token_or_ids if each not in set(ids)]
+        found: dict[str, JobView] = {}
+        for option, words in (("--jobs", ids), ("--name", tokens)):
+            if words:
+                try:
+                    argv = self._command(*sacct_command(since), f"{option}={','.join(words)}")
+                    done = run(argv, timeout=self.timeout, extra=READING)
+                except (SlurmMissingError, SlurmUnavailableError):
+                    return None
+                if done.code != 0:
+                    return None
+                found |= {view.name_of_job: view for view in parse_history(done.out)}
+        return found
 
-    def cancel_named(self, name: str) -> None:
-        """Cancel this user's jobs of a name.
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """Cancel jobs ('123') and array tasks ('123_4'); one that ended or never was is no error.
+
+        That they end is not waited for: look with :meth:`queue`.
 
         Raises:
-            SlurmUnavailableError: The controller could not be told.
+            ConfigError: One is no id.
+            SlurmUnavailableError: Slurm did not answer; some may be cancelled.
+            SlurmRefusedError: Slurm said no to one, e.g. since it belongs to somebody else.
         """
-        if not name:
-            raise ValueError("an empty name would cancel every job of this user")
-        self._ask(self._command("scancel", "--me", f"--name={name}"))
+        known = check_job_ids(job_ids)
+        for first in range(0, len(known), _CANCELLED_AT_ONCE):
+            self._scancel(*known[first : first + _CANCELLED_AT_ONCE])
 
-    def signal(self, jobs: Sequence[str], signal_name: str) -> None:
+    def cancel_named(self, token: str) -> None:
+        """Cancel all jobs of this user with a name; none is no error.
+
+        Raises:
+            ConfigError: It can be no job's name; an empty one would mean all jobs.
+            SlurmUnavailableError: Slurm did not answer; some may be cancelled.
+            SlurmRefusedError: Slurm said no.
+        """
+        self._scancel("--me", f"--name={check_token(token)}")
+
+    def signal(self, job_ids: Sequence[str], name: str) -> None:
         """Send a signal to the batch shells of running jobs, and to nothing else of them (scancel(1), ``--batch``).
 
         Raises:
-            SlurmUnavailableError: The controller could not be told.
+            ConfigError: One is no id.
+            SlurmUnavailableError: Slurm did not answer.
+            SlurmRefusedError: Slurm said no.
         """
-        for batch in _batches(jobs):
-            # A job that ended meanwhile is an error here, other than for the default signal.
-            answer = run(
-                self._command("scancel", "--batch", f"--signal={signal_name}", *batch), time_limit=self.ask_seconds
-            )
-            if answer.code is None or "contact" in answer.err:
-                raise self._unavailable("scancel", answer)
+        known = check_job_ids(job_ids)
+        for first in range(0, len(known), _CANCELLED_AT_ONCE):
+            self._scancel("--batch", f"--signal={name}", *known[first : first + _CANCELLED_AT_ONCE])
 
-    def limits(self, *, time_limit: float | None = None) -> ClusterLimits:
-        """What the cluster allows.
+    def limits(self) -> ClusterLimits:
+        """What the cluster can hold.
 
         Raises:
-            SlurmUnavailableError: No answer.
+            SlurmUnavailableError: Slurm did not answer.
         """
-        config = read_config(self._ask(self._command("scontrol", "show", "config"), time_limit).out)
-        if not config.name:
-            raise SlurmUnavailableError("`scontrol show config` names no cluster; is this Slurm's scontrol?")
-        rows = self._ask(self._command("scontrol", "--oneliner", "show", "partition"), time_limit).out
-        return replace(config, partitions=read_partitions(rows))
+        return parse_limits(
+            self._read("scontrol", "--all", "show", "config"),
+            self._read("scontrol", "--all", "--oneliner", "show", "partition"),
+            self._read("sinfo", "--all", "--noheader", "--exact", f"--format={SINFO_FORMAT}"),
+        )
+
+    def end_time(self, job_id: str) -> float | None:
+        """When a job's time limit ends it, unix seconds; None for a job without limit, or that Slurm does not know.
+
+        Raises:
+            ConfigError: It is no id.
+            SlurmUnavailableError: Slurm did not answer.
+        """
+        (known,) = check_job_ids([job_id])
+        # For one id that Slurm has forgotten squeue fails, for two it does not (HQ#764, Parsl#1588).
+        found = self._squeue(f"--jobs={known},{known}", "--states=all")
+        return next((view.end for view in found if view.end), None)
+
+    def _squeue(self, *options: str) -> tuple[JobView, ...]:
+        return parse_queue(self._read(*SQUEUE, *options))[0]
+
+    def _read(self, *argv: str) -> str:
+        return read(self._command(*argv), timeout=self.timeout)
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        return [program, *((f"--clusters={self.cluster}",) if self.cluster else ()), *arguments]
+        return [program, *([f"--clusters={self.cluster}"] if self.cluster else []), *arguments]
 
-    def _ask(self, command: Sequence[str], time_limit: float | None = None) -> Answer:
-        answer = run(command, time_limit=time_limit or self.ask_seconds)
-        if answer.code != 0:
-            raise self._unavailable(command[0], answer)
-        return answer
-
-    def _unavailable(self, program: str, answer: Answer) -> SlurmUnavailableError:
-        return SlurmUnavailableError(
-            f"{program} got no answer from Slurm{f' on cluster {self.cluster}' if self.cluster else ''}: "
-            f"{answer.words[:500]}. Try again later; `sinfo` shows whether the controller answers."
+    def _scancel(self, *arguments: str) -> None:
+        done = run(self._command("scancel", *arguments), timeout=self.timeout)
+        if done.code == 0:
+            return
+        lines = [line for line in done.err.splitlines() if line.strip()]
+        left = [line for line in lines if not any(words in line.lower() for words in _ENDED)]
+        if done.code is not None and lines and not left:
+            return
+        if any("denied" in line for line in left):
+            raise SlurmRefusedError(f"Slurm did not let us cancel {' '.join(arguments)[:200]}: {done.words}")
+        raise SlurmUnavailableError(
+            f"Slurm did not answer `scancel {' '.join(arguments)[:200]}`: {done.words} The jobs may live on; the same "
+            "can be tried again."
         )
 
 
-def _batches(jobs: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (jobs[first : first + MOST_IDS] for first in range(0, len(jobs), MOST_IDS))
+def _is_id(text: str) -> bool:
+    return text.replace("_", "").replace("+", "").isdigit()

@@ -1,98 +1,148 @@
-"""Running Slurm's programs: the one place that does.
+"""Runs one Slurm program: an environment made new, a time limit, and nothing of it left behind.
 
-Their environment is made anew each time. Slurm's own variables win over options in a script, and some always reach the
-job (sbatch(1), INPUT ENVIRONMENT VARIABLES and ``--export``); a provisioner may itself have been started in a job. So
-none of them is handed on but the one that says where Slurm's configuration is.
+* Environment: ``SLURM_*`` variables always propagate into a job, whatever ``--export`` says (sbatch(1)), and
+  ``SBATCH_*``, ``SQUEUE_*`` and so on are options; inside another job they would be that job's. Known from
+  goodfire-ai/spd#955 and snakemake-executor-plugin-slurm#113. Only ``SLURM_CONF`` stays.
+* Time limit: sbatch itself tries again for up to 120 s while the queue is full, so its limit is longer than that.
+* Death: the program is killed with the thread that waits for it (prctl(2), PR_SET_PDEATHSIG), so that no sbatch
+  of a killed process submits later; a site's wrapper around it is killed with its process group on a timeout.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gutscore_rs.errors import SlurmMissingError
+from gutscore_rs.errors import SlurmMissingError, SlurmUnavailableError
 from gutscore_rs.processes import die_with_parent
 from gutscore_rs.settings import environment
 
-SLURMS_OWN = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SCANCEL_", "SACCT_", "SINFO_", "SCONTROL_")
-KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
-# squeue(1), sacct(1): times as seconds, whatever the site's format and time zone; lists of array tasks in full.
-FORMATS = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
-MOST_OUTPUT = 50_000_000
+_PREFIXES = (
+    *("SLURM_", "SLURMD_", "SLURMCTLD_", "SRUN_", "SALLOC_"),
+    *("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SINFO_", "SCONTROL_"),
+)
+_KEPT = frozenset({"SLURM_CONF"})
+# Times as unix seconds; task lists of arrays in full, not cut at 64 characters (squeue(1), SLURM_BITSTR_LEN).
+READING = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+# What a killed program may still have in its pipes is there at once, unless somebody else holds them.
+_LAST_WORDS_SECONDS = 2.0
+_SHOWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program left behind.
+class Finished:
+    """How a program ended.
 
     Attributes:
-        code: Its exit code; negative: a signal ended it; None: its time limit did.
-        out: Its standard output.
-        err: Its standard error, in one line.
+        code: Its exit code, negative when a signal ended it; None when it was killed at its time limit.
+        out: Its stdout. Bytes that are no UTF-8 are replaced: names of others' jobs may hold any.
+        err: Its stderr.
+        program: Its name.
+        timeout: Its time limit, seconds.
     """
 
     code: int | None
     out: str
     err: str
+    program: str
+    timeout: float
 
     @property
     def words(self) -> str:
-        """What it said about what went wrong."""
+        """What it said, for an error message."""
+        said = "\n".join(filter(None, (self.err.strip(), self.out.strip())))
         if self.code is None:
-            return f"no answer within its time limit {self.err}".strip()
-        return self.err or f"exit code {self.code}"
+            return f"{self.program} did not end within {self.timeout:g} s and was killed. {said[:_SHOWN]}".rstrip()
+        return said[:_SHOWN] or f"{self.program} ended with exit code {self.code} and said nothing."
 
 
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what Slurm would obey; messages in English."""
-    env = {name: value for name, value in environment().items() if name in KEPT or not name.startswith(SLURMS_OWN)}
-    return env | {"LC_ALL": "C"} | FORMATS
+def slurm_environment(environ: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a Slurm program: ours, without the variables by which another job would speak."""
+    kept = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_PREFIXES)}
+    return kept | {"LC_ALL": "C"} | dict(extra or {})
 
 
-def run(command: Sequence[str], *, time_limit: float, stdin: str | None = None) -> Answer:
-    """Run a program of Slurm's; it dies with this thread's process, so that nothing is submitted behind our back.
+def run(argv: Sequence[str], *, timeout: float, stdin: str = "", extra: Mapping[str, str] | None = None) -> Finished:
+    """Run a program to its end, or to its time limit.
+
+    Args:
+        argv: Name of the program, looked up in PATH, and its arguments.
+        timeout: Seconds after which it is killed.
+        stdin: What it reads.
+        extra: Further variables of its environment.
 
     Raises:
-        SlurmMissingError: It is not on PATH.
+        SlurmMissingError: There is no such program.
+        SlurmUnavailableError: It cannot be started now (no memory, no process left).
     """
     parent = os.getpid()
     try:
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=clean_environment(),
-            preexec_fn=lambda: _settle(parent),  # noqa: PLW1509 - provisioners have no threads
-        ) as process:
-            return _communicate(process, stdin, time_limit)
-    except FileNotFoundError as error:
+            env=slurm_environment(environment(), extra),
+            process_group=0,
+            # One system call and one question, so that it may follow a fork beside threads.
+            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
+        )
+    except (FileNotFoundError, PermissionError) as error:
         raise SlurmMissingError(
-            f"There is no {command[0]} on PATH here. Use a host that can submit to Slurm (a login node), or load it "
-            "first (`module load slurm`); on Debian: apt install slurm-client."
+            f"Slurm's program {argv[0]!r} cannot be run ({error.strerror}): install Slurm's client programs, or load "
+            f"them as this site does (often `module load slurm`), so that {argv[0]!r} is in PATH."
         ) from error
-
-
-def _settle(parent: int) -> None:
-    die_with_parent(parent)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
-
-
-def _communicate(process: subprocess.Popen[bytes], stdin: str | None, time_limit: float) -> Answer:
-    given = None if stdin is None else stdin.encode()
-    code: int | None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SlurmUnavailableError(f"{argv[0]} could not be started: {error}. It can be tried again.") from error
     try:
-        out, err = process.communicate(given, timeout=time_limit)
-        code = process.returncode
+        out, err = process.communicate(stdin.encode(), timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        code = None
-    return Answer(code, _text(out), " ".join(_text(err).split()))
+        out, err = _kill(process)
+        return Finished(None, _text(out), _text(err), argv[0], timeout)
+    except BaseException:
+        _kill(process)
+        raise
+    return Finished(process.returncode, _text(out), _text(err), argv[0], timeout)
 
 
-def _text(raw: bytes) -> str:
-    return raw[:MOST_OUTPUT].decode("utf-8", "backslashreplace")
+def read(argv: Sequence[str], *, timeout: float) -> str:
+    """What a program that only asks prints on stdout.
+
+    Raises:
+        SlurmMissingError: There is no such program.
+        SlurmUnavailableError: It failed or did not answer in time.
+    """
+    done = run(argv, timeout=timeout, extra=READING)
+    if done.code != 0:
+        raise SlurmUnavailableError(
+            f"Slurm did not answer `{argv[0]}`: {done.words} Look with `scontrol ping` whether its controller is up; "
+            "the same can be asked again."
+        )
+    return done.out
+
+
+def _kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Kill a program with its process group and reap it; what it had said."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    out, err = b"", b""
+    try:
+        out, err = process.communicate(timeout=_LAST_WORDS_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        # Somebody who left the group still holds the pipes.
+        out, err = expired.stdout or b"", expired.stderr or b""
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+    process.wait()
+    return out, err
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

@@ -1,36 +1,72 @@
-"""Slurm's names of jobs: ``123``, ``123_4`` (array task), ``123_[1-9%2]`` (tasks not split off yet), ``123+1`` (het job).
+"""Ids and names of Slurm jobs: ``123``, ``123_4``, ``123_[1-9%2]``, ``123+0``; they are texts, never numbers.
 
-They are text throughout: a tool that reads ``123_4`` as a number gets 1234 (squeue(1), JOB ARRAYS; facts of the field:
-dask-jobqueue#44, #56).
+``int("123_4")`` is 1234 in Python; tools that took ids for numbers lost arrays so (dask-jobqueue#44, #56).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?(?::(\d{1,9}))?", re.ASCII)
+from gutscore_rs.errors import ConfigError
+
+_REPLY = re.compile(r"(?P<id>\d+)(?:;(?P<cluster>\S+))?", re.ASCII)
+_TASKS = r"\d+(?:-\d+(?::\d+)?)?"
+_JOB = re.compile(rf"\d+(?:_(?:\d+|\[{_TASKS}(?:,{_TASKS})*\])|\+\d+)?", re.ASCII)
+_RANGE = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+)(?::(?P<step>\d+))?)?", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-def covers(task: str, index: int) -> bool:
-    """Whether the tasks that squeue shows as ``4`` or ``[1,3-9:2%2]`` contain an index.
+def check_token(token: str) -> str:
+    """The token itself, if it can name a job.
 
-    A list that squeue cut off (``[1,3,...]``, beyond SLURM_BITSTR_LEN) is taken to contain what it may contain.
+    Raises:
+        ConfigError: It cannot. An empty name would mean every job of the user to scancel.
     """
-    listed = task.strip("[]").partition("%")[0]
-    return any(_in_part(part, index) for part in listed.split(","))
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"The token {token[:64]!r} must be 1 to 128 letters, digits, '_' and '-'.")
+    return token
 
 
-def _in_part(part: str, index: int) -> bool:
-    if part.startswith("..."):
+def check_job_ids(job_ids: Sequence[str]) -> list[str]:
+    """The ids themselves, each once, in order, if all have the form of one.
+
+    Raises:
+        ConfigError: One has not.
+    """
+    if isinstance(job_ids, str):
+        raise ConfigError(f"Give a list of job ids, not the text {job_ids[:64]!r}.")
+    for job_id in job_ids:
+        if not _JOB.fullmatch(job_id):
+            raise ConfigError(f"{job_id[:64]!r} is no id of a Slurm job; write '123', '123_4' or '123_[1-3,7]'.")
+    return list(dict.fromkeys(job_ids))
+
+
+def parse_reply(text: str) -> tuple[str, str] | None:
+    """Id and cluster ("" when unnamed) of ``sbatch --parsable``; None when no line has them.
+
+    The last line that fits counts: sites print banners before and between.
+    """
+    for line in reversed(text.splitlines()):
+        if found := _REPLY.fullmatch(line.strip()):
+            return found["id"], found["cluster"] or ""
+    return None
+
+
+def task_holds(task: str, index: int) -> bool:
+    """Whether the task field of a job speaks for an index: ``4``, ``[1-9%2]``, ``[1,3-5]``, ``[1-9:2]``.
+
+    A list that Slurm has cut short ("...") may hold any index: what is not known to be gone is kept.
+    """
+    inner = task.strip("[]").partition("%")[0]
+    if inner.endswith("."):
         return True
-    match = _RANGE.fullmatch(part)
-    if match is None:
+    return any(_range_holds(part, index) for part in inner.split(",") if part)
+
+
+def _range_holds(part: str, index: int) -> bool:
+    found = _RANGE.fullmatch(part)
+    if found is None:
         return False
-    first = int(match[1])
-    last, step = int(match[2] or first), int(match[3] or 1)
-    return first <= index <= last and (index - first) % max(1, step) == 0
-
-
-def job_name(array_id: str, task: str) -> str:
-    """What scancel calls it."""
-    return f"{array_id}_{task}" if task else array_id
+    first = int(found["first"])
+    return index in range(first, int(found["last"] or first) + 1, int(found["step"] or 1) or 1)

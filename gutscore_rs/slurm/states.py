@@ -1,16 +1,18 @@
-"""Slurm's states of jobs, as what they mean for a resource set.
+"""What Slurm's words for a job's state and reason mean to us: four verdicts, and "unknown, keep".
 
-Base states and the flags that are shown in their place stand in squeue(1), JOB STATE CODES; the list grows with
-Slurm's versions, so an unknown word never means that a job is gone.
+The words are those of squeue(1), JOB STATE CODES and JOB REASON CODES. Newer versions have more: a word that is not
+here is :attr:`Verdict.UNKNOWN`, never GONE. Parsl took words that it did not know for the end of the job and
+submitted more and more (Parsl#2255); HyperQueue gave up on PREEMPTED and NODE_FAIL (HQ#937).
 """
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a state means: it will run, it runs, it is ending, it is over, or nobody knows."""
+    """What a job is to us."""
 
     WAITING = "waiting"
     UP = "up"
@@ -20,30 +22,49 @@ class Verdict(StrEnum):
 
 
 _WORDS = {
-    # A job that was requeued waits again, held or not. Nodes that boot for a job do not run it yet.
-    Verdict.WAITING: (
-        "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD EXPEDITING POWER_UP_NODE"
-    ),
-    # Suspended and stopped jobs keep their nodes; that their workers do not work is seen by their leases.
+    # On its way, or again so under the same id: a job that is requeued is not gone.
+    Verdict.WAITING: ("PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD EXPEDITING"),
+    # SUSPENDED and STOPPED: its processes are stopped but there, and go on one day.
     Verdict.UP: "RUNNING SUSPENDED STOPPED RESIZING SIGNALING",
-    Verdict.DRAINING: "COMPLETING STAGE_OUT UPDATE_DB",
-    Verdict.GONE: (
-        "COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY REVOKED LAUNCH_FAILED "
-        "RECONFIG_FAIL"
-    ),
+    # Its end is certain, but processes of it may still live.
+    Verdict.DRAINING: "COMPLETING STAGE_OUT",
+    Verdict.GONE: ("COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY REVOKED"),
 }
-_VERDICTS = {word: verdict for verdict, words in _WORDS.items() for word in words.split()}
+VERDICTS = {word: verdict for verdict, words in _WORDS.items() for word in words.split()}
 
-# Reasons of a pending job that never pass unless somebody edits the job, the association or the partition
-# (squeue(1), JOB REASON CODES). PartitionConfig is what 22.05 says of a job over its partition's limits. A partition
-# or node that is down comes back; limits of QOS and association on what runs at once pass by themselves.
-HOPELESS = frozenset(
-    "AssocMaxWallDurationPerJobLimit BadConstraints DependencyNeverSatisfied InvalidAccount InvalidQOS "
-    "PartitionConfig PartitionNodeLimit PartitionTimeLimit QOSMaxWallDurationPerJobLimit".split()
+# Pending for a reason that only an edit of the job or of the configuration ends. Not here, on purpose:
+# * JobHeldUser, JobHeldAdmin: somebody held it and can release it.
+# * PartitionNodeLimit: also said while nodes are DOWN or DRAINED (squeue(1)).
+# * limits in sum (QOSGrp*, AssocGrp*, *PerUser*, *Jobs*): they free themselves as other jobs end.
+# * ReqNodeNotAvail, PartitionDown, PartitionInactive, Reservation, Licenses: they come back.
+_HOPELESS = frozenset(
+    {
+        "PartitionTimeLimit",  # longer than the partition's MaxTime
+        "PartitionConfig",  # more than the partition's nodes together have (22.05: tried with -n 17 on 16 CPUs)
+        "BadConstraints",
+        "AccountNotAllowed",
+        "QOSNotAllowed",
+        "InvalidAccount",
+        "InvalidQOS",
+        "DependencyNeverSatisfied",
+    }
 )
+# Limits on one job by itself, which this job exceeds (or stays below): QOSMaxWallDurationPerJobLimit and the like.
+_HOPELESS_LIMITS = re.compile(r"(?:QOS|Assoc)(?:Max\w+Per(?:Job|Node)(?:Limit)?|Min\w+)")
+
+
+def first_word(state: str) -> str:
+    """A state without its ending: sacct says "CANCELLED by 0", other programs "CANCELLED+"."""
+    words = state.split()
+    return words[0].rstrip("+") if words else ""
 
 
 def verdict_of(state: str) -> Verdict:
-    """The meaning of a state as squeue or sacct writes it, also ``CANCELLED by 1000``."""
-    word = state.split(None, 1)[0].rstrip("+").upper() if state.strip() else ""
-    return _VERDICTS.get(word, Verdict.UNKNOWN)
+    """The verdict on a state in Slurm's words."""
+    return VERDICTS.get(first_word(state), Verdict.UNKNOWN)
+
+
+def never_starts(reason: str) -> bool:
+    """Whether a job that is pending for this reason waits for ever, unless it or the configuration is changed."""
+    word = first_word(reason.strip("()")).rstrip(",")
+    return word in _HOPELESS or _HOPELESS_LIMITS.fullmatch(word) is not None

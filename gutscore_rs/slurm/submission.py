@@ -1,8 +1,9 @@
-"""What became of an sbatch: submitted, refused, busy, or unknown.
+"""What sbatch's reply proves: submitted, refused, busy, or nothing.
 
-An error of sbatch does not prove that there is no job: the controller may have taken the request before the answer was
-lost, or take it later (nextflow#970, rwth-i6/sisyphus#281). So only what Slurm says about the request itself counts as
-refused, and everything else is unknown, to be looked up by the job's name before anything is submitted again.
+An error is no proof that there is no job: "Socket timed out" comes after the job was taken as well as before, and
+slurmctld takes the job of an sbatch that was killed while it was stopped (rulings 16). Tools that submit again after
+an error run jobs twice: nextflow#970, rwth-i6/sisyphus#281, executorlib#721. So only words that Slurm says after it
+judged the job count as refused; whatever speaks of the way to the controller, or cannot be read, is unknown.
 """
 
 from __future__ import annotations
@@ -10,71 +11,84 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gutscore_rs.slurm.commands import Answer
-
-# The reply of `sbatch --parsable`, among banners that sites print: `id` or `id;cluster` (sbatch(1)).
-_REPLY = re.compile(r"(\d{1,10})(?:;(\S+))?", re.ASCII)
-# Slurm's words for limits that pass by themselves (slurm/src/common/slurm_errno.c).
-_BUSY = re.compile(
-    r"QOSMaxSubmit|AssocMaxSubmit|QOSGrpSubmit|AssocGrpSubmit|MaxSubmitJob|"
-    r"Job violates accounting/QOS policy|Resource temporarily unavailable|"
-    r"Slurm temporarily unable to accept job|job queue is full|MaxJobCount|Maximum number of jobs",
-    re.IGNORECASE,
-)
-# After these the controller may have the job, or get it later.
-_UNSURE = re.compile(
-    r"Socket timed out|Unable to contact slurm controller|Zero Bytes were transmitted|Connection (refused|reset|timed)|"
-    r"Transport endpoint|Communication connection failure|Message (send|receive) failure|slurm_receive_msg|"
-    r"in standby|in backup mode|Header lengths are longer|Unexpected message|I/O error|Protocol authentication error|"
-    r"Invalid authentication credential|Munge|Slurm backup controller",
-    re.IGNORECASE,
-)
-_REFUSED = re.compile(r"Batch job submission failed|Invalid|invalid|not permitted|error|fatal|unrecognized option")
+from gutscore_rs.slurm.commands import Finished
+from gutscore_rs.slurm.job_ids import parse_reply
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Slurm has the job."""
+    """There is a job; ``cluster`` is "" if sbatch named none."""
 
     job_id: str
-    cluster: str = ""
+    cluster: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Slurm says no to this request, and would again."""
+    """Slurm said no for good."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Slurm says no for now: a limit on what may be submitted at once."""
+    """A limit on submissions was reached, or the partition is closed for now: wait and try again."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """There may be a job, or come to be one."""
+    """No proof either way: look the token up before anything else is done."""
 
     words: str
 
 
 Submission = Submitted | Refused | Busy | Unknown
 
+# Texts of slurm_strerror(3) and of sbatch about the way to the controller or to the credentials.
+_NO_PROOF = re.compile(
+    r"timed out|unable to contact|connect|connection|transport endpoint|network is unreachable|no route to host"
+    r"|zero bytes were transmitted|message (?:receive|send) failure|message length|unexpected message"
+    r"|standby mode|configuration (?:source|file)|controller|authentication|credential|munge|broken pipe"
+    r"|communication|problem talking to (?:the )?database|can't be reached|no clusters can be reached"
+    r"|slurm internal error|cannot allocate memory|i/o error|protocol",
+    re.IGNORECASE,
+)
+# Limits that other jobs' ends lift, and what an administrator closes for a while.
+_WAIT = re.compile(
+    r"(?:QOS|Assoc)(?:Max|Grp)\w*(?:Submit|Jobs)\w*|violates accounting/QOS policy|resource temporarily unavailable"
+    r"|temporarily unable to accept job|required partition not available|required node not available"
+    r"|requested nodes are busy|maintenance",
+    re.IGNORECASE,
+)
+_FINAL = re.compile(r"(?:batch job submission failed|allocation failure): *(?P<words>.*)", re.IGNORECASE)
+# How sbatch begins what it says for itself; a wrapper or a shell that failed does not.
+_OWN = re.compile(r"^(?:sbatch: |allocation failure:)", re.MULTILINE)
 
-def read_reply(answer: Answer) -> Submission:
-    """What an sbatch of ours came to."""
-    found = next(filter(None, map(_REPLY.fullmatch, map(str.strip, reversed(answer.out.splitlines())))), None)
-    if answer.code == 0:
-        if found is None:
-            return Unknown(f"sbatch gave no job id but {answer.out.strip()[:200]!r}")
-        return Submitted(found[1], found[2] or "")
-    if answer.code is None or answer.code < 0 or _UNSURE.search(answer.err):
-        return Unknown(answer.words[:500])
-    if _BUSY.search(answer.err):
-        return Busy(answer.words[:500])
-    if _REFUSED.search(answer.err):
-        return Refused(answer.words[:500])
-    return Unknown(answer.words[:500])
+
+def judge(done: Finished) -> Submission:
+    """What an ended ``sbatch --parsable`` proves."""
+    if done.code == 0:
+        if reply := parse_reply(done.out):
+            return Submitted(*reply)
+        return Unknown(f"sbatch ended well, but named no job. {done.words}")
+    return judge_failure(done)
+
+
+def judge_failure(done: Finished) -> Refused | Busy | Unknown:
+    """Why an sbatch failed."""
+    if done.code is None or done.code < 0:
+        return Unknown(done.words)
+    finals = _FINAL.findall(done.err)
+    # Tries that sbatch repeated by itself leave lines before the last one, which alone tells how it ended.
+    decisive = finals[-1] if finals else done.err
+    if _WAIT.search(decisive) or any(_SUBMIT_LIMIT.search(line) for line in done.err.splitlines()):
+        return Busy(done.words)
+    if _NO_PROOF.search(decisive) or not _OWN.search(done.err):
+        return Unknown(done.words)
+    return Refused(done.words)
+
+
+# slurmctld names the limit in a line of its own, before "Job violates accounting/QOS policy".
+_SUBMIT_LIMIT = re.compile(r"(?:QOS|Assoc)(?:Max|Grp)\w*Submit\w*")

@@ -109,7 +109,7 @@ def connect(
 
 
 def _listens(path: str) -> bool:
-    """Whether the embedded server is on this host: another may have a file of that name, left by a server of its own."""
+    """Whether the embedded server is on this host: another may have a file of that name, left by its own server."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

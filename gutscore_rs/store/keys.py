@@ -50,9 +50,9 @@ at each change of state), ``generation`` (one more at each request), ``nworkers`
 ``requested_at``, ``expires_at`` (an unanswered request fails then), ``submitted_at``, ``started_at``, ``ended_at``,
 ``changed_at``, ``deadline``, ``next_try_at``, ``error``, ``pending_reason``, ``peak_active``, ``spec`` (*msgpack*),
 ``slurm_job`` and ``slurm_restarts`` (of the newest job that a launcher attached from), ``slurm_task`` (index within the
-submission), ``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of the spec),
-``request_nonce`` and ``change_nonce`` (of the newest request and change of state: a script that is sent twice works
-once). Its ``:live``,
+submission), ``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of
+the spec), ``request_nonce`` and ``change_nonce`` (of the newest request and change of state: a script that is sent
+twice works once). Its ``:live``,
 ``:workers``, ``:states`` and ``:launchers`` get the TTL of an ended set with it.
 
 A worker *member* is ``<host>/<generation>/<index>/<pid>/<start ticks>/<boot id, 8 hex>/<nonce, 8 hex>``;

@@ -1,4 +1,4 @@
-"""Looks at a scheduler's queue, shared: one process asks for all processes of a user and cluster, the rest read here."""
+"""Looks at a scheduler's queue, shared: one process asks for all of a user on a cluster, the others read it here."""
 
 from __future__ import annotations
 

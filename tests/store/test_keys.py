@@ -48,9 +48,7 @@ def made(case: CaseKeys) -> dict[str, str]:
 def suffix(key: str, case: CaseKeys) -> str:
     short = key.removeprefix(case.root)
     short = re.sub(r"^:(resource_set|tombstone):\d+", r":\1:<id>", short)
-    return re.sub(
-        r"^:(lease|nonce|submission):.*", lambda match: f":{match[1]}:<{ARGUMENTS[match[1]]}>", short
-    )
+    return re.sub(r"^:(lease|nonce|submission):.*", lambda match: f":{match[1]}:<{ARGUMENTS[match[1]]}>", short)
 
 
 def test_the_docstring_names_exactly_the_keys_that_are_made() -> None:

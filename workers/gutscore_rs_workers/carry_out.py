@@ -13,10 +13,10 @@ from gutscore_rs.store import Claim, Store
 from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import ResourceSetRecord
 from gutscore_rs_workers import local_backend
+from gutscore_rs_workers.reconcile import reconcile_set
 from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.slurm import release as slurm_release
 from gutscore_rs_workers.slurm import submit
-from gutscore_rs_workers.reconcile import reconcile_set
 
 log = logging.getLogger(__name__)
 

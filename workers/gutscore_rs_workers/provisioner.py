@@ -1,8 +1,9 @@
 """A provisioner: carries out operations on resource sets for the host it runs on.
 
-It listens on the case's queues for this host and for the Slurm clusters that the host can submit to, refuses whatever is not signed, and carries out each operation in a
-process of its own, side by side. Timers do the periodic work. Any number may run, anywhere; each may be killed at any
-time: what it had begun, another (or the same, started again) finds in Redis. Launchers outlive it.
+It listens on the case's queues for this host and for the Slurm clusters that the host can submit to, refuses whatever
+is not signed, and carries out each operation in a process of its own, side by side. Timers do the periodic work. Any
+number may run, anywhere; each may be killed at any time: what it had begun, another (or the same, started again) finds
+in Redis. Launchers outlive it.
 
 Signals: SIGTERM, SIGINT: finish what is under way (10 s), deregister, exit 0. Exit codes: 0 in order; 69 Redis could
 not be reached at the start; 78 the configuration is bad.
@@ -44,10 +45,10 @@ from gutscore_rs_workers import workergroup
 from gutscore_rs_workers.carry_out import run_claim
 from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.fork_server import start_fork_server
-from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.peek import QueuePeek
 from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_round
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
+from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.slurm.clusters import SlurmOptions, find_clusters
 from gutscore_rs_workers.slurm.watch import Watch
 from gutscore_rs_workers.visible import retitle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gutscore_rs.errors import SlurmError
 from gutscore_rs.slurm import SlurmClient
@@ -39,7 +39,7 @@ def find_clusters(options: SlurmOptions) -> tuple[dict[str, Cluster], list[str]]
     problems: list[str] = []
     for client in _clients(options.clusters):
         try:
-            limits = client.limits(time_limit=PROBE_SECONDS)
+            limits = replace(client, timeout=PROBE_SECONDS).limits()
         except SlurmError as error:
             problems.append(f"Slurm cluster {client.cluster or 'of this host'}: {error}")
             continue

@@ -104,7 +104,12 @@ def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord) -> None
             # A job that appears after this finds another token in the set, and ends at once.
             log.warning("resource set %d is submitted again: %s", record.wgroup_id, why)
             site.store.sets.transition(
-                record, State.REQUESTED, why, token="", pending_reason="", next_try_at=f"{now:.6f}",
+                record,
+                State.REQUESTED,
+                why,
+                token="",
+                pending_reason="",
+                next_try_at=f"{now:.6f}",
                 expires_at=f"{max(record.expires_at, now + 60):.6f}",
             )
     site.store.submissions.settle(submission.token)
@@ -209,20 +214,30 @@ def _sign_off_launchers(site: Site, record: ResourceSetRecord, why: str) -> None
 def unwanted_jobs(site: Site, cluster: Cluster, poll: Poll) -> list[str]:
     """Jobs of this case that wait although no set waits for them: submitted twice, or their set ended meanwhile."""
     records = {record.wgroup_id: record for record in _sets_on(site, cluster.server)}
-    unwanted = []
-    for view in poll.views:
-        submission = site.store.submissions.get(view.name) if view.verdict is Verdict.WAITING else None
-        if submission is None or not submission.sets or submission.server != cluster.server:
+    waiting = {view.name for view in poll.views if view.verdict is Verdict.WAITING}
+    unwanted: list[str] = []
+    for token in sorted(waiting):
+        submission = site.store.submissions.get(token)
+        # A submission whose sets are not written down yet is under way.
+        if submission is None or submission.server != cluster.server or not submission.submitted_at:
             continue
-        if view.array_id != submission.job_id and submission.job_id:
-            continue
-        wanted = [
+        wanted = {
             index
-            for index, (wgroup_id, _) in enumerate(submission.sets)
+            for index, (wgroup_id, generation) in enumerate(submission.sets)
             if wgroup_id in records
+            and records[wgroup_id].generation == generation
             and records[wgroup_id].state in OPEN
-            and submission_of(records[wgroup_id]) == submission.token
-        ]
-        if not any(len(submission.sets) == 1 or view.is_task(index) for index in wanted):
-            unwanted.append(view.job)
+            and submission_of(records[wgroup_id]) == token
+        }
+        unwanted += _unwanted_of(poll, submission, wanted)
     return unwanted
+
+
+def _unwanted_of(poll: Poll, submission: SubmissionRecord, wanted: set[int]) -> list[str]:
+    views = [view for view in poll.named(submission.token) if view.verdict is Verdict.WAITING]
+    if not wanted:
+        return sorted({view.array_id for view in views})
+    if len(submission.sets) == 1:
+        return []
+    indices = [index for index in range(len(submission.sets)) if index not in wanted]
+    return [f"{view.array_id}_{index}" for view in views for index in indices if view.is_task(index)]

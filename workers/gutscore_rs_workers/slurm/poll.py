@@ -39,16 +39,16 @@ class Poll:
 
     def of(self, submission: SubmissionRecord, index: int) -> JobView | None:
         """What is known of one set's job; of several of one name (a submission that happened twice) the one at work."""
-        found = [
-            view
-            for view in self.named(submission.token)
-            if len(submission.sets) == 1 or view.is_task(index)
-        ]
+        found = [view for view in self.named(submission.token) if len(submission.sets) == 1 or view.is_task(index)]
         if submission.job_id:
             # Of a job that was requeued with another id, or submitted twice, the one that was adopted counts first.
             found.sort(key=lambda view: view.array_id != submission.job_id)
         found.sort(key=lambda view: view.verdict is Verdict.GONE)
         return found[0] if found else None
+
+    def named_job(self, job: str) -> JobView | None:
+        """A job by Slurm's name of it."""
+        return next((view for view in self.views if view.name_of_job == job), None)
 
     def named(self, token: str) -> list[JobView]:
         """Jobs of one submission."""
@@ -97,14 +97,12 @@ def _history(cluster: Cluster, views: Sequence[JobView], open_: Sequence[Submiss
         return []
     since = min(one.created_at for one in missing)
     found = cluster.client.history([one.token for one in missing], since) or {}
-    seen = {view.job for view in views}
-    return [view for view in found.values() if view.job not in seen]
+    seen = {view.name_of_job for view in views}
+    return [view for job, view in found.items() if job not in seen]
 
 
 def _shown(views: Sequence[JobView], submission: SubmissionRecord, index: int) -> bool:
-    return any(
-        view.name == submission.token and (len(submission.sets) == 1 or view.is_task(index)) for view in views
-    )
+    return any(view.name == submission.token and (len(submission.sets) == 1 or view.is_task(index)) for view in views)
 
 
 def _shifted(view: JobView, offset: float) -> JobView:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from gutscore_rs.errors import SlurmError
 from gutscore_rs.identity import this_process
@@ -29,6 +30,12 @@ FIRST_LOOK, LONGEST_LOOK, LAST_LOOK = 0.1, 3.0, 50.0
 STOP_SECONDS = 8.0
 
 
+class _Step(Enum):
+    WAIT = 0
+    TELL = 1
+    CANCEL = 2
+
+
 @dataclass(slots=True)
 class _Release:
     """One set on its way out.
@@ -37,7 +44,6 @@ class _Release:
         submission: What its job came of; None: nothing was submitted, or Redis lost it.
         job: Slurm's name of its job; empty: none is known.
         told: Monotonic second at which its launchers were told to end; 0.0: not yet.
-        cancelled: Whether scancel was run for it.
         gone: Whether Slurm says that its job is no more.
     """
 
@@ -45,7 +51,6 @@ class _Release:
     submission: SubmissionRecord | None
     job: str
     told: float = 0.0
-    cancelled: bool = False
     gone: bool = False
 
 
@@ -78,9 +83,7 @@ def _others(site: Site, record: ResourceSetRecord, owner: str) -> list[ResourceS
     ]
 
 
-def _release_all(
-    site: Site, records: list[ResourceSetRecord], renew_lock: Callable[[], object], owner: str
-) -> str:
+def _release_all(site: Site, records: list[ResourceSetRecord], renew_lock: Callable[[], object], owner: str) -> str:
     cluster = site.clusters[records[0].server]
     left = [_begin(site, record) for record in records]
     until, pause, failure = time.monotonic() + LAST_LOOK, FIRST_LOOK, ""
@@ -115,10 +118,9 @@ def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
     poll = look(site, cluster)
     if poll.error:
         return poll.error
-    tell: list[str] = []
-    cancel: list[str] = []
-    for one in asked:
-        _judge(site, cluster, poll, one, tell, cancel)
+    steps = {one.record.wgroup_id: _next_step(site, cluster, poll, one) for one in asked}
+    tell = [one.job for one in asked if steps[one.record.wgroup_id] is _Step.TELL]
+    cancel = [one.job for one in asked if steps[one.record.wgroup_id] is _Step.CANCEL]
     try:
         if tell:
             cluster.client.signal(tell, "USR1")
@@ -129,24 +131,27 @@ def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
     return ""
 
 
-def _judge(site: Site, cluster: Cluster, poll: Poll, one: _Release, tell: list[str], cancel: list[str]) -> None:
-    view = poll.of(one.submission, one.record.slurm_task) if one.submission else None
-    view = view or next((view for view in poll.views if view.job == one.job), None)
+def _next_step(site: Site, cluster: Cluster, poll: Poll, one: _Release) -> _Step:
+    index = one.record.slurm_task
+    view = poll.of(one.submission, index) if one.submission else poll.named_job(one.job)
     if view is None:
         # A submission without an answer may still come to be; a job that was known is forgotten by Slurm.
         late = one.submission.submitted_at + cluster.lookup_time if one.submission else 0.0
         one.gone = bool(one.job) or site.store.time() > late
-        return
-    one.job = view.job
+        return _Step.WAIT
+    if one.submission:
+        # Of tasks that wait as one, ours alone.
+        one.job = replace(one.submission, job_id=view.array_id).job_of(index)
     if view.verdict is Verdict.GONE:
         one.gone = True
     elif view.verdict is Verdict.WAITING:
-        cancel.append(one.job)
+        return _Step.CANCEL
     elif not one.told:
         one.told = time.monotonic()
-        tell.append(one.job)
+        return _Step.TELL
     elif _is_overdue(one) or not _has_launchers(site, one):
-        cancel.append(one.job)
+        return _Step.CANCEL
+    return _Step.WAIT
 
 
 def _is_overdue(one: _Release) -> bool:

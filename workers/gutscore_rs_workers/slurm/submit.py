@@ -141,9 +141,7 @@ def _submit(site: Site, cluster: Cluster, submission: SubmissionRecord, sets: Se
     try:
         logs = str(private_folder(site.folder.logs / "slurm"))
         command = submission_command(site.folder.access_file, token=token, logs=site.folder.logs)
-        options = command_line_options(
-            spec, token=token, log_dir=logs, array_size=len(sets), limit=submission.limit
-        )
+        options = command_line_options(spec, token=token, log_dir=logs, array_size=len(sets), limit=submission.limit)
         script = build_job_script(
             spec,
             name=_title(site, sets),
@@ -175,9 +173,7 @@ def _title(site: Site, sets: Sequence[ResourceSetRecord]) -> str:
     return f"case {site.store.case}, resource set {numbers}"
 
 
-def _book(
-    site: Site, submission: SubmissionRecord, sets: Sequence[ResourceSetRecord], outcome: Submission
-) -> str:
+def _book(site: Site, submission: SubmissionRecord, sets: Sequence[ResourceSetRecord], outcome: Submission) -> str:
     match outcome:
         case Submitted(job_id=job_id):
             adopt(site, submission, sets, job_id)
