@@ -185,3 +185,14 @@ def time_of(cluster: SlurmCluster, job: str, field: str) -> float:
     row = cluster.run("scontrol", "--oneliner", "show", "job", job)
     text = next(word.removeprefix(f"{field}=") for word in row.split() if word.startswith(f"{field}="))
     return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+
+
+def wrapped(folder: Path, program: str, body: str) -> Path:
+    """A folder for PATH in which a program of Slurm's is a script of ours: ``$REAL`` is the real one, ``$MARKS`` here."""
+    folder = folder / "wrapped"
+    folder.mkdir(exist_ok=True)
+    real = shutil.which(program, path=PATH)
+    script = folder / program
+    script.write_text(f"#!/bin/bash\nREAL={real}\nMARKS={folder}\n{body}\n")
+    script.chmod(0o755)
+    return folder

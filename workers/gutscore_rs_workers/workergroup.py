@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _launch_in_job(access: Access, store: Store, arguments: argparse.Namespace, place: SlurmPlace) -> int:
+    job.wait_for_redis(store)
     wanted = job.find_set(store, access, arguments.token, place, arguments.logs)
     if isinstance(wanted, str):
         log.info("not needed here: %s", wanted)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gutscore_rs.access import Access
+from gutscore_rs.errors import StoreUnavailableError
 from gutscore_rs.paths import private_folder
 from gutscore_rs.settings import MARK, environment, environment_value
 from gutscore_rs.signature import check_description
@@ -23,6 +24,8 @@ from gutscore_rs_workers.slurm.place import SlurmPlace
 
 log = logging.getLogger(__name__)
 
+# A job that waited for hours must not end over an outage of minutes.
+REDIS_PATIENCE, REDIS_PAUSE = 300.0, 1.0
 # Set in an interpreter that was started anew with the environment of the description.
 STARTED_ANEW = "GUTSCORE_RS_STARTED_ANEW"
 
@@ -47,6 +50,25 @@ class Wanted:
 def submission_mark(case_mark: str, token: str) -> str:
     """The mark of what a job starts before its launcher knows its set."""
     return f"{case_mark}slurm/{token}"
+
+
+def wait_for_redis(store: Store) -> None:
+    """Wait until Redis answers.
+
+    Raises:
+        StoreUnavailableError: It does not for five minutes.
+    """
+    ends = time.monotonic() + REDIS_PATIENCE
+    while True:
+        try:
+            store.ping()
+        except StoreUnavailableError as error:
+            if time.monotonic() > ends:
+                raise
+            log.warning("%s; trying again", error)
+            time.sleep(REDIS_PAUSE)
+        else:
+            return
 
 
 def find_set(store: Store, access: Access, token: str, place: SlurmPlace, logs: Path) -> Wanted | str:
