@@ -34,8 +34,8 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,
                                                        version); provisioner
-``:lease:<name>``                              STRING  owner of a periodic duty (``reaper``, ``reconciler``);
-                                                       seconds; provisioner
+``:lease:<name>``                              STRING  owner of a duty (``reaper``, ``reconciler``,
+                                                       ``gather-<cluster>``); seconds; provisioner
 ``:nonce:<nonce>``                             STRING  job id that burnt an operation's nonce; until the
                                                        operation's expiry; provisioner
 ``:lost``                                      STREAM  each death: at, resource_set, member, host, pid,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from support.cases import SUPPORT, LiveCase
@@ -102,7 +101,3 @@ class SlurmCase(LiveCase):
         for worker in self.store.workers.alive([wgroup_id]):
             found[worker.host] = found.get(worker.host, 0) + 1
         return found
-
-    def calls(self, log: Path) -> list[str]:
-        """Programs of Slurm's that were run, by the wrappers of :func:`counted`."""
-        return log.read_text().split() if log.exists() else []

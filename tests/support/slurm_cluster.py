@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,27 @@ class SlurmCluster:
                     continue
         return {pid for pid in found if _is_step_or_below(pid)}
 
+    @contextmanager
+    def configured(self, **settings: str) -> Iterator[None]:
+        """With other lines in slurm.conf for a while; the controller starts anew."""
+        before = self.conf.read_text()
+        try:
+            self._configure("".join(self._changed(line, settings) for line in before.splitlines(keepends=True)))
+            yield
+        finally:
+            self._configure(before)
+
+    @staticmethod
+    def _changed(line: str, settings: Mapping[str, str]) -> str:
+        name = line.partition("=")[0]
+        return f"{name}={settings[name]}\n" if name in settings else line
+
+    def _configure(self, text: str) -> None:
+        self.conf.write_text(text)
+        self.kill("slurmctld")
+        self.start("slurmctld")
+        wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), 30, what="the controller answers")
+
     def settle(self) -> None:
         """For the next test: every daemon is there, no job is, every node is idle."""
         for daemon in ("slurmctld", "n1", "n2", "n3", "n4"):
@@ -196,3 +218,10 @@ def wrapped(folder: Path, program: str, body: str) -> Path:
     script.write_text(f"#!/bin/bash\nREAL={real}\nMARKS={folder}\n{body}\n")
     script.chmod(0o755)
     return folder
+
+
+def counting(folder: Path, log: Path) -> Path:
+    """A folder for PATH in which each call of Slurm's programs leaves its name in ``log``."""
+    for program in ("sbatch", "squeue", "scancel", "sacct", "scontrol", "sinfo"):
+        found = wrapped(folder, program, f'echo {program} >> {log}; exec $REAL "$@"')
+    return found

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 import random
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from gutscore_rs.entrypoints import submission_command
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Sets that are requested within a moment of each other go together.
 QUIET, LONGEST_WAIT = 0.05, 1.0
+# The longest that collecting them may take.
+TURN_SECONDS = 5.0
 # After a limit of the site (QOS, association, queue full) it is tried again so much later.
 TRY_AGAIN, REQUEST_TIME = 60.0, 600.0
 # Slurm's shortest time limit.
@@ -55,24 +59,49 @@ def start(site: Site, record: ResourceSetRecord) -> str:
     if record.state is not State.REQUESTED:
         return f"nothing to submit: the set is {record.state}"
     cluster = site.clusters[record.server]
-    batch = [one for one in _wait_for_equals(site, cluster, record) if _is_admitted(site, one)]
-    if not batch:
-        return "nothing to submit: no request was admitted"
     wrong = check_request(record.spec, cluster.limits)
     if wrong:
-        return _fail_all(site, batch, " ".join(wrong))
+        return _fail_all(site, [record], " ".join(wrong))
+    with _turn(site, record.server):
+        submission, taken = _gather(site, cluster, record)
+    if not taken:
+        return "nothing to submit: the set went with others, or changed"
+    return _submit(site, cluster, submission, taken)
+
+
+@contextmanager
+def _turn(site: Site, server: str) -> Iterator[None]:
+    """One at a time collects what waits for a cluster: operations that run side by side would share it out.
+
+    Whoever does not get it in time goes on without: that costs an sbatch more, nothing else.
+    """
+    duty, owner, ends = f"gather-{server}", secrets.token_hex(8), time.monotonic() + TURN_SECONDS
+    while not site.store.provisioners.take_duty(duty, owner, TURN_SECONDS) and time.monotonic() < ends:
+        time.sleep(QUIET / 5)
+    try:
+        yield
+    finally:
+        site.store.provisioners.drop_duty(duty, owner)
+
+
+def _gather(
+    site: Site, cluster: Cluster, record: ResourceSetRecord
+) -> tuple[SubmissionRecord, list[ResourceSetRecord]]:
+    """A submission, written down before sbatch, and the sets that it took."""
     now = site.store.time()
     submission = SubmissionRecord(
         new_token(site.store.case, site.access.key_id), record.server, created_at=now, limit=_limit(record, now)
     )
+    current = site.store.sets.get(record.wgroup_id)
+    if current is None or (current.generation, current.version) != (record.generation, record.version):
+        return submission, []
+    batch = [one for one in _wait_for_equals(site, cluster, record) if _is_admitted(site, one)]
     # Written first: whoever finds a set with this token finds that nothing was submitted yet.
     site.store.submissions.write(submission)
     taken = _take(site, batch, submission.token)
     if not taken:
         site.store.submissions.settle(submission.token)
-        return "nothing to submit: the sets changed meanwhile"
-    submission = replace(submission, sets=tuple((one.wgroup_id, one.generation) for one in taken))
-    return _submit(site, cluster, submission, taken)
+    return replace(submission, sets=tuple((one.wgroup_id, one.generation) for one in taken)), taken
 
 
 def _limit(record: ResourceSetRecord, now: float) -> int:
