@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from gutscore_rs.errors import SlurmMissingError, SlurmRefusedError, SlurmUnavailableError
 from gutscore_rs.slurm.accounting import parse_history, sacct_command
-from gutscore_rs.slurm.commands import READING, read, run
-from gutscore_rs.slurm.job_ids import check_job_ids, check_token
+from gutscore_rs.slurm.commands import READING, SUBMITTED, read, run
+from gutscore_rs.slurm.job_ids import check_job_ids, check_token, together
 from gutscore_rs.slurm.jobs import JobView
 from gutscore_rs.slurm.limits import SINFO_FORMAT, ClusterLimits, parse_limits
 from gutscore_rs.slurm.queue import SQUEUE, parse_queue
@@ -41,7 +41,7 @@ class SlurmClient:
         """Submit a batch script once, with the options on the command line too; never raises for what Slurm says."""
         argv = self._command("sbatch", "--parsable", *options)
         try:
-            return judge(run(argv, timeout=self.submit_timeout, stdin=script))
+            return judge(run(argv, timeout=self.submit_timeout, stdin=script, only=SUBMITTED))
         except SlurmUnavailableError as error:
             return Unknown(str(error))
 
@@ -117,7 +117,7 @@ class SlurmClient:
             SlurmUnavailableError: Slurm did not answer; some may be cancelled.
             SlurmRefusedError: Slurm said no to one, e.g. since it belongs to somebody else.
         """
-        known = check_job_ids(job_ids)
+        known = together(check_job_ids(job_ids))
         for first in range(0, len(known), _CANCELLED_AT_ONCE):
             self._scancel(*known[first : first + _CANCELLED_AT_ONCE])
 
@@ -139,6 +139,7 @@ class SlurmClient:
             SlurmUnavailableError: Slurm did not answer.
             SlurmRefusedError: Slurm said no.
         """
+        # Not as a range of tasks: of an array that partly waits scancel takes 10 s for that (22.05).
         known = check_job_ids(job_ids)
         for first in range(0, len(known), _CANCELLED_AT_ONCE):
             self._scancel("--batch", f"--signal={name}", *known[first : first + _CANCELLED_AT_ONCE])

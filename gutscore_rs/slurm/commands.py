@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gutscore_rs.errors import SlurmMissingError, SlurmUnavailableError
@@ -26,6 +26,9 @@ _PREFIXES = (
     *("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SINFO_", "SCONTROL_"),
 )
 _KEPT = frozenset({"SLURM_CONF"})
+# What sbatch, and so the job, is given: a login shell must find itself; the site's profile and the description's
+# pre_cmd_list do the rest. KRB5CCNAME: sites whose sbatch asks Kerberos.
+SUBMITTED = frozenset({"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "SLURM_CONF", "KRB5CCNAME"})
 # Times as unix seconds; task lists of arrays in full, not cut at 64 characters (squeue(1), SLURM_BITSTR_LEN).
 READING = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 # What a killed program may still have in its pipes is there at once, unless somebody else holds them.
@@ -66,7 +69,14 @@ def slurm_environment(environ: Mapping[str, str], extra: Mapping[str, str] | Non
     return kept | {"LC_ALL": "C"} | dict(extra or {})
 
 
-def run(argv: Sequence[str], *, timeout: float, stdin: str = "", extra: Mapping[str, str] | None = None) -> Finished:
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stdin: str = "",
+    extra: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
+) -> Finished:
     """Run a program to its end, or to its time limit.
 
     Args:
@@ -74,19 +84,22 @@ def run(argv: Sequence[str], *, timeout: float, stdin: str = "", extra: Mapping[
         timeout: Seconds after which it is killed.
         stdin: What it reads.
         extra: Further variables of its environment.
+        only: The variables of ours that it is given; None: all but Slurm's.
 
     Raises:
         SlurmMissingError: There is no such program.
         SlurmUnavailableError: It cannot be started now (no memory, no process left).
     """
-    parent = os.getpid()
+    parent, given = os.getpid(), environment()
+    if only is not None:
+        given = {name: value for name, value in given.items() if name in only}
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=slurm_environment(environment(), extra),
+            env=slurm_environment(given, extra),
             process_group=0,
             # One system call and one question, so that it may follow a fork beside threads.
             preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509

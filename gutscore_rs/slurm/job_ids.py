@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from gutscore_rs.errors import ConfigError
 
@@ -40,6 +41,29 @@ def check_job_ids(job_ids: Sequence[str]) -> list[str]:
         if not _JOB.fullmatch(job_id):
             raise ConfigError(f"{job_id[:64]!r} is no id of a Slurm job; write '123', '123_4' or '123_[1-3,7]'.")
     return list(dict.fromkeys(job_ids))
+
+
+def together(job_ids: Iterable[str]) -> list[str]:
+    """The same jobs in fewer words: tasks of one array as ``123_[0-2,7]``, which Slurm takes as one request."""
+    out: list[str] = []
+    tasks: dict[str, set[int]] = {}
+    for job_id in job_ids:
+        array, _, task = job_id.partition("_")
+        if task.isdigit():
+            tasks.setdefault(array, set()).add(int(task))
+        else:
+            out.append(job_id)
+    for array, indices in tasks.items():
+        ranges = list(_ranges(sorted(indices)))
+        alone = len(indices) == 1
+        out.append(f"{array}_{ranges[0]}" if alone else f"{array}_[{','.join(ranges)}]")
+    return out
+
+
+def _ranges(indices: Sequence[int]) -> Iterator[str]:
+    for _, run in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
+        members = [index for _, index in run]
+        yield str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}"
 
 
 def parse_reply(text: str) -> tuple[str, str] | None:

@@ -9,7 +9,9 @@ Rules of Slurm that it follows, by the manual page that states them:
   option on the command line beats both. So the same options exist as :func:`command_line_options`.
 * sbatch(1), ``--dependency=singleton``: jobs of one name and user run one after the other. The name is the
   token of the submission, so a submission that happened twice can never run twice at once.
-* sbatch(1), ``--export``: steps inherit the restriction, unless ``SLURM_EXPORT_ENV`` is ``ALL``.
+* sbatch(1), ``--export``: with a list of names, or NONE, slurmd logs the user in for each job to learn the others
+  (`su -`, seen with 22.05), and steps inherit the restriction. So ``ALL`` is exported, of an environment that the
+  client makes: :data:`~gutscore_rs.slurm.commands.SUBMITTED` and nothing else.
 * sbatch(1), ``--signal=B:``: only the batch shell gets the early signal, so it passes it on.
 * srun(1): from 22.05 to 23.02 srun ignores ``SLURM_CPUS_PER_TASK``, so it is told again.
 """
@@ -26,8 +28,6 @@ from gutscore_rs.durations import format_slurm_time
 from gutscore_rs.errors import ConfigError
 
 SHELL = "/bin/bash"
-# What a login shell needs to find itself; everything else comes from the site's profile and pre_cmd_list.
-EXPORTED = "HOME,USER,LOGNAME,SHELL,PATH,LANG"
 # Between the early signal and the end: the drain, and then this for stopping what did not end by itself.
 STOP_SECONDS = 10
 _MAX_SIGNAL_SECONDS = 65535
@@ -155,7 +155,7 @@ def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int, se
         "chdir": _absolute(str(spec.get("cwd") or folder), "current folder"),
         "output": f"{log}.out",
         "error": f"{log}.err",
-        "export": EXPORTED,
+        "export": "ALL",
         "signal": f"B:USR1@{_signal_seconds(spec, seconds)}",
     }
     if "requeue" not in spec.get("extra_directives", {}):

@@ -139,9 +139,6 @@ class Provisioner:
     def _on_signals(self, numbers: bytes) -> None:
         if any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for number in numbers):
             self._stopping = True
-        if signal.SIGCHLD in numbers:
-            # A launcher may be among the dead: look at once.
-            self._next["local"] = 0.0
 
     def _sleep(self) -> float:
         moments = (moment for name, moment in self._next.items() if name != "work" or self._may_take_work())
@@ -239,7 +236,10 @@ class Provisioner:
             if self._watch.ended(pid, self._store):
                 continue
             claim = self._operations.pop(pid, None)
-            if claim is not None and os.waitstatus_to_exitcode(status) not in (0, 1):
+            if claim is None:
+                # It may have been a launcher: look at once.
+                self._next["local"] = 0.0
+            elif os.waitstatus_to_exitcode(status) not in (0, 1):
                 log.warning("the operation %s was killed, or Redis was gone: its job goes back", claim.job_id)
                 self._unbooked.append(claim)
 

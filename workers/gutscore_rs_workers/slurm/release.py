@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gutscore_rs.errors import SlurmError
@@ -21,9 +21,9 @@ from gutscore_rs_workers.slurm.submit import submission_of
 
 log = logging.getLogger(__name__)
 
-# Releases that are asked for within a moment go together.
-QUIET = 0.05
 LOCK_SECONDS = 30.0
+# One operation's work; then reconcile rings again for what is left.
+LONGEST_RUN = 240.0
 # A cancelled job is looked for, at first often; Slurm takes its time (KillWait).
 FIRST_LOOK, LONGEST_LOOK, LAST_LOOK = 0.1, 3.0, 50.0
 # Beyond its drain a launcher needs this long to stop and to sign off; then its job is cancelled.
@@ -43,6 +43,7 @@ class _Release:
     Attributes:
         submission: What its job came of; None: nothing was submitted, or Redis lost it.
         job: Slurm's name of its job; empty: none is known.
+        since: Monotonic second of its beginning.
         told: Monotonic second at which its launchers were told to end; 0.0: not yet.
         gone: Whether Slurm says that its job is no more.
     """
@@ -50,6 +51,7 @@ class _Release:
     record: ResourceSetRecord
     submission: SubmissionRecord | None
     job: str
+    since: float = field(default_factory=time.monotonic)
     told: float = 0.0
     gone: bool = False
 
@@ -62,49 +64,102 @@ def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], obje
     """
     if record.state is not State.RELEASING:
         return f"nothing to release: the set is {record.state}"
-    time.sleep(QUIET)
-    owner = lock_owner(this_process(site.host))
-    others = _others(site, record, owner)
+    batch = _Batch(site, record.server, lock_owner(this_process(site.host)))
+    if not batch.take_turn():
+        return "goes with the releases that are under way on its cluster"
     try:
-        return _release_all(site, [record, *others], renew_lock, owner)
+        batch.add(record)
+        return batch.run(renew_lock)
     finally:
-        for other in others:
-            site.store.provisioners.unlock(other.wgroup_id, owner)
+        batch.end()
 
 
-def _others(site: Site, record: ResourceSetRecord, owner: str) -> list[ResourceSetRecord]:
-    return [
-        other
-        for other in site.store.sets.readable()[0]
-        if other.wgroup_id != record.wgroup_id
-        and other.state is State.RELEASING
-        and other.server == record.server
-        and site.store.provisioners.lock(other.wgroup_id, owner, LOCK_SECONDS)
-    ]
+class _Batch:
+    """The releases of one cluster, by one process at a time; it takes in what comes while it is at work."""
 
+    def __init__(self, site: Site, server: str, owner: str) -> None:
+        self._site = site
+        self._cluster = site.clusters[server]
+        self._duty = f"release-{server}"
+        self._owner = owner
+        self._left: list[_Release] = []
+        self._locked: set[int] = set()
+        self._done = 0
 
-def _release_all(site: Site, records: list[ResourceSetRecord], renew_lock: Callable[[], object], owner: str) -> str:
-    cluster = site.clusters[records[0].server]
-    left = [_begin(site, record) for record in records]
-    until, pause, failure = time.monotonic() + LAST_LOOK, FIRST_LOOK, ""
-    while left and time.monotonic() < until:
-        failure = _step(site, cluster, left)
-        left = [one for one in left if not _is_done(site, one)]
-        if left:
+    def take_turn(self) -> bool:
+        """Take, or keep, the releases of this cluster."""
+        return self._site.store.provisioners.take_duty(self._duty, self._owner, LOCK_SECONDS)
+
+    def add(self, record: ResourceSetRecord) -> None:
+        """See a set out; its lock is ours."""
+        submission = self._site.store.submissions.get(submission_of(record))
+        job = record.slurm_job or (submission.job_of(record.slurm_task) if submission else "")
+        self._left.append(_Release(record, submission, job))
+
+    def run(self, renew_lock: Callable[[], object]) -> str:
+        """Until all are gone, or some did not go in time."""
+        ends, pause, failure = time.monotonic() + LONGEST_RUN, FIRST_LOOK, ""
+        while time.monotonic() < ends:
+            if self._take_in():
+                pause = FIRST_LOOK
+            failure = _step(self._site, self._cluster, self._left)
+            self._part(failure)
+            if not self._left and not self._take_in():
+                break
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_LOOK)
             renew_lock()
-            for one in left:
-                site.store.provisioners.lock(one.record.wgroup_id, owner, LOCK_SECONDS)
-    for one in left:
-        site.store.sets.note(one.record.wgroup_id, error=_why_left(one, failure))
-    return f"{len(records) - len(left)} resource sets released" + (f", {len(left)} not yet" if left else "")
+            self._renew()
+        for one in self._left:
+            self._give_up(one, failure)
+        return f"{self._done} resource sets released" + (f", {len(self._left)} not yet" if self._left else "")
 
+    def _take_in(self) -> bool:
+        """Sets whose release was asked for since."""
+        at_work = {one.record.wgroup_id for one in self._left}
+        fresh = [
+            record
+            for record in self._site.store.sets.readable()[0]
+            if record.wgroup_id not in at_work
+            and record.state is State.RELEASING
+            and record.server == self._cluster.server
+            and self._site.store.provisioners.lock(record.wgroup_id, self._owner, LOCK_SECONDS)
+        ]
+        for record in fresh:
+            self._locked.add(record.wgroup_id)
+            self.add(record)
+        return bool(fresh)
 
-def _begin(site: Site, record: ResourceSetRecord) -> _Release:
-    submission = site.store.submissions.get(submission_of(record))
-    job = record.slurm_job or (submission.job_of(record.slurm_task) if submission else "")
-    return _Release(record, submission, job)
+    def _part(self, failure: str) -> None:
+        """From those that are gone, and from those that do not go: reconcile comes back to them."""
+        for one in list(self._left):
+            if _is_done(self._site, one):
+                self._done += 1
+            elif time.monotonic() > one.since + LAST_LOOK:
+                self._give_up(one, failure)
+            else:
+                continue
+            self._left.remove(one)
+            self._unlock(one.record.wgroup_id)
+
+    def _give_up(self, one: _Release, failure: str) -> None:
+        self._site.store.sets.note(one.record.wgroup_id, error=_why_left(one, failure))
+
+    def _renew(self) -> None:
+        self.take_turn()
+        for wgroup_id in self._locked:
+            self._site.store.provisioners.lock(wgroup_id, self._owner, LOCK_SECONDS)
+
+    def _unlock(self, wgroup_id: int) -> None:
+        if wgroup_id in self._locked:
+            self._locked.remove(wgroup_id)
+            self._site.store.provisioners.unlock(wgroup_id, self._owner)
+
+    def end(self) -> None:
+        """Give back what was taken."""
+        for wgroup_id in list(self._locked):
+            self._unlock(wgroup_id)
+        self._site.store.provisioners.drop_duty(self._duty, self._owner)
 
 
 def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
@@ -122,10 +177,13 @@ def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
     tell = [one.job for one in asked if steps[one.record.wgroup_id] is _Step.TELL]
     cancel = [one.job for one in asked if steps[one.record.wgroup_id] is _Step.CANCEL]
     try:
-        if tell:
-            cluster.client.signal(tell, "USR1")
+        if tell or cancel:
+            log.info("of %d releases %d jobs are told to end, %d cancelled", len(left), len(tell), len(cancel))
+        # First what waits: it must not start where others end.
         if cancel:
             cluster.client.cancel(cancel)
+        if tell:
+            cluster.client.signal(tell, "USR1")
     except SlurmError as error:
         return str(error)
     return ""

@@ -5,7 +5,7 @@
 #SBATCH --chdir=/home/ada/logs
 #SBATCH --output=/home/ada/logs/slurm-%A_%a.out
 #SBATCH --error=/home/ada/logs/slurm-%A_%a.err
-#SBATCH --export=HOME,USER,LOGNAME,SHELL,PATH,LANG
+#SBATCH --export=ALL
 #SBATCH --signal=B:USR1@15
 #SBATCH --no-requeue
 #SBATCH --array=0-4%3

@@ -5,7 +5,7 @@
 #SBATCH --chdir=/home/ada/logs
 #SBATCH --output=/home/ada/logs/slurm-%j.out
 #SBATCH --error=/home/ada/logs/slurm-%j.err
-#SBATCH --export=HOME,USER,LOGNAME,SHELL,PATH,LANG
+#SBATCH --export=ALL
 #SBATCH --signal=B:USR1@15
 #SBATCH --time=00:01:01
 #SBATCH --nodes=1
