@@ -139,9 +139,12 @@ def _settle(parent: int, keep: Sequence[int], log_file: Path | None, mark: str |
         os.setsid()
     die_with_parent(parent)
     signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM):
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM):
         signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # USR1: what Slurm is told to send to a step reaches every process of it, tasks and what they started included (22.05:
+    # slurmstepd signals the container). It is for the launcher; what tasks start inherits that it is ignored.
+    for signum in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     _close_inherited(keep)
     if log_file is not None:
