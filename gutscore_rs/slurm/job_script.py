@@ -24,6 +24,7 @@ from typing import Any
 
 from gutscore_rs.durations import format_slurm_time
 from gutscore_rs.errors import ConfigError
+from gutscore_rs.slurm.job_ids import check_token
 
 SHELL = "/bin/bash"
 # What a login shell needs to find itself; everything else comes from the site's profile and pre_cmd_list.
@@ -31,7 +32,6 @@ EXPORTED = "HOME,USER,LOGNAME,SHELL,PATH,LANG"
 # Between the early signal and the end: the drain, and then this for stopping what did not end by itself.
 STOP_SECONDS = 10
 _MAX_SIGNAL_SECONDS = 65535
-_MAX_TOKEN = 128
 
 # bash runs a trap only between commands, so the step runs in the background and the shell waits; a signal
 # ends the wait early (hence the loop). TERM is passed on as USR1 as well: srun itself answers TERM by killing
@@ -131,8 +131,7 @@ def _value(option: str, value: object) -> str:
 
 def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int) -> dict[str, object]:
     """The options that make the job ours."""
-    if not token.isascii() or not token.replace("-", "").replace("_", "").isalnum() or len(token) > _MAX_TOKEN:
-        raise ConfigError(f"The token {token[:64]!r} must be 1 to {_MAX_TOKEN} letters, digits, '_' and '-'.")
+    check_token(token)
     folder = _absolute(log_dir, "log folder").rstrip("/")
     # In these two, % begins a placeholder and %% is a plain one.
     log = folder.replace("%", "%%") + ("/slurm-%A_%a" if array_size > 1 else "/slurm-%j")
