@@ -38,9 +38,13 @@ class FakeSlurm:
 
     def calls(self, name: str) -> list[list[str]]:
         """The arguments of each call."""
-        path = self.folder / f"{name}.argv"
-        text = path.read_text() if path.exists() else ""
-        return [call.splitlines() for call in text.split("\n.\n")[:-1]] if not text.startswith(".\n") else [[]]
+        path, found = self.folder / f"{name}.argv", [[]]
+        for word in path.read_text().splitlines() if path.exists() else ():
+            if word == ".":
+                found.append([])
+            else:
+                found[-1].append(word)
+        return found[:-1]
 
     def environment(self, name: str) -> dict[str, str]:
         """Its environment when it was called last."""
