@@ -118,8 +118,15 @@ class SlurmClient:
             SlurmRefusedError: Slurm said no to one, e.g. since it belongs to somebody else.
         """
         known = together(check_job_ids(job_ids))
+        refused: SlurmRefusedError | None = None
         for first in range(0, len(known), _CANCELLED_AT_ONCE):
-            self._scancel(*known[first : first + _CANCELLED_AT_ONCE])
+            try:
+                self._scancel(*known[first : first + _CANCELLED_AT_ONCE])
+            except SlurmRefusedError as error:
+                # One job that is not ours keeps none of the others alive.
+                refused = error
+        if refused is not None:
+            raise refused
 
     def cancel_named(self, token: str) -> None:
         """Cancel all jobs of this user with a name; none is no error.
@@ -188,8 +195,8 @@ class SlurmClient:
         if any("denied" in line for line in left):
             raise SlurmRefusedError(f"Slurm did not let us cancel {' '.join(arguments)[:200]}: {done.words}")
         raise SlurmUnavailableError(
-            f"Slurm did not answer `scancel {' '.join(arguments)[:200]}`: {done.words} The jobs may live on; the same "
-            "can be tried again."
+            f"Slurm did not answer `scancel {' '.join(arguments)[:200]}`: {done.sentence} The jobs may live on; the "
+            "same can be tried again."
         )
 
 

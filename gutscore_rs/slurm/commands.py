@@ -62,6 +62,11 @@ class Finished:
             return f"{self.program} did not end within {self.timeout:g} s and was killed. {said[:_SHOWN]}".rstrip()
         return said[:_SHOWN] or f"{self.program} ended with exit code {self.code} and said nothing."
 
+    @property
+    def sentence(self) -> str:
+        """The same, for a message that goes on."""
+        return self.words if self.words.endswith(".") else f"{self.words}."
+
 
 def slurm_environment(environ: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a Slurm program: ours, without the variables by which another job would speak."""
@@ -132,8 +137,8 @@ def read(argv: Sequence[str], *, timeout: float) -> str:
     done = run(argv, timeout=timeout, extra=READING)
     if done.code != 0:
         raise SlurmUnavailableError(
-            f"Slurm did not answer `{argv[0]}`: {done.words} Look with `scontrol ping` whether its controller is up; "
-            "the same can be asked again."
+            f"Slurm did not answer `{argv[0]}`: {done.sentence} Look with `scontrol ping` whether its controller is "
+            "up; the same can be asked again."
         )
     return done.out
 

@@ -26,12 +26,12 @@ from typing import Any
 
 from gutscore_rs.durations import format_slurm_time
 from gutscore_rs.errors import ConfigError
+from gutscore_rs.slurm.job_ids import check_token
 
 SHELL = "/bin/bash"
 # Between the early signal and the end: the drain, and then this for stopping what did not end by itself.
 STOP_SECONDS = 10
 _MAX_SIGNAL_SECONDS = 65535
-_MAX_TOKEN = 128
 # Variable of the job: Unix second at which its script began.
 JOB_START = "GUTSCORE_RS_JOB_START"
 
@@ -143,8 +143,7 @@ def _value(option: str, value: object) -> str:
 
 def _ours(spec: Mapping[str, Any], token: str, log_dir: str, array_size: int, seconds: int) -> dict[str, object]:
     """The options that make the job ours."""
-    if not token.isascii() or not token.replace("-", "").replace("_", "").isalnum() or len(token) > _MAX_TOKEN:
-        raise ConfigError(f"The token {token[:64]!r} must be 1 to {_MAX_TOKEN} letters, digits, '_' and '-'.")
+    check_token(token)
     folder = _absolute(log_dir, "log folder").rstrip("/")
     # In these two, % begins a placeholder and %% is a plain one.
     log = folder.replace("%", "%%") + ("/slurm-%A_%a" if array_size > 1 else "/slurm-%j")

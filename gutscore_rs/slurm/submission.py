@@ -57,11 +57,13 @@ _NO_PROOF = re.compile(
 )
 # Limits that other jobs' ends lift, and what an administrator closes for a while.
 _WAIT = re.compile(
-    r"(?:QOS|Assoc)(?:Max|Grp)\w*(?:Submit|Jobs)\w*|violates accounting/QOS policy|resource temporarily unavailable"
+    r"violates accounting/QOS policy|resource temporarily unavailable"
     r"|temporarily unable to accept job|required partition not available|required node not available"
     r"|requested nodes are busy|maintenance",
     re.IGNORECASE,
 )
+# slurmctld names the limit in a line of its own, before "Job violates accounting/QOS policy".
+_SUBMIT_LIMIT = re.compile(r"(?:QOS|Assoc)(?:Max|Grp)\w*Submit\w*")
 _FINAL = re.compile(r"(?:batch job submission failed|allocation failure): *(?P<words>.*)", re.IGNORECASE)
 # How sbatch begins what it says for itself; a wrapper or a shell that failed does not.
 _OWN = re.compile(r"^(?:sbatch: |allocation failure:)", re.MULTILINE)
@@ -72,7 +74,7 @@ def judge(done: Finished) -> Submission:
     if done.code == 0:
         if reply := parse_reply(done.out):
             return Submitted(*reply)
-        return Unknown(f"sbatch ended well, but named no job. {done.words}")
+        return Unknown(f"sbatch ended well, but named no job: {done.words}")
     return judge_failure(done)
 
 
@@ -83,12 +85,8 @@ def judge_failure(done: Finished) -> Refused | Busy | Unknown:
     finals = _FINAL.findall(done.err)
     # Tries that sbatch repeated by itself leave lines before the last one, which alone tells how it ended.
     decisive = finals[-1] if finals else done.err
-    if _WAIT.search(decisive) or any(_SUBMIT_LIMIT.search(line) for line in done.err.splitlines()):
+    if _WAIT.search(decisive) or _SUBMIT_LIMIT.search(done.err):
         return Busy(done.words)
     if _NO_PROOF.search(decisive) or not _OWN.search(done.err):
         return Unknown(done.words)
     return Refused(done.words)
-
-
-# slurmctld names the limit in a line of its own, before "Job violates accounting/QOS policy".
-_SUBMIT_LIMIT = re.compile(r"(?:QOS|Assoc)(?:Max|Grp)\w*Submit\w*")

@@ -141,8 +141,8 @@ def _settle(parent: int, keep: Sequence[int], log_file: Path | None, mark: str |
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM):
         signal.signal(signum, signal.SIG_DFL)
-    # USR1: what Slurm is told to send to a step reaches every process of it, tasks and what they started included (22.05:
-    # slurmstepd signals the container). It is for the launcher; what tasks start inherits that it is ignored.
+    # USR1: what Slurm is told to send to a step reaches every process of it, tasks and what they started included
+    # (22.05: slurmstepd signals the container). It is for the launcher; what tasks start inherits that it is ignored.
     for signum in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())

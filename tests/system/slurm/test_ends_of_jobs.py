@@ -14,9 +14,7 @@ from support.waiting import holds_for, wait_until
 from gutscore_rs.store.records import State
 
 
-def test_a_job_cancelled_from_outside_ends_the_set_with_that_reason(
-    slurm_case: SlurmCase, slurm: SlurmCluster
-) -> None:
+def test_a_job_cancelled_from_outside_ends_the_set_with_that_reason(slurm_case: SlurmCase, slurm: SlurmCluster) -> None:
     slurm_case.request()
     slurm.run("scancel", slurm_case.job_of())
     record = slurm_case.wait_state(0, State.FAILED)
@@ -47,9 +45,7 @@ def test_a_preempted_set_is_submitted_again_for_what_is_left_of_its_runtime(
     assert abs(slurm_case.record().deadline - deadline) < 90
 
 
-def test_a_requeued_job_brings_the_set_back_and_counts_nobody_twice(
-    slurm_case: SlurmCase, slurm: SlurmCluster
-) -> None:
+def test_a_requeued_job_brings_the_set_back_and_counts_nobody_twice(slurm_case: SlurmCase, slurm: SlurmCluster) -> None:
     slurm_case.request(extra_directives={"requeue": True})
     job, before = slurm_case.job_of(), slurm_case.pids()
     counts = []

@@ -32,9 +32,7 @@ def run(case: Path, env: dict[str, str], cwd: Path) -> dict[str, Any]:
     return summary
 
 
-def test_four_nodes_give_the_same_summary_as_one_host(
-    slurm: SlurmCluster, env: dict[str, str], tmp_path: Path
-) -> None:
+def test_four_nodes_give_the_same_summary_as_one_host(slurm: SlurmCluster, env: dict[str, str], tmp_path: Path) -> None:
     on_slurm, here = run(EXAMPLE / "slurm.toml", env, tmp_path), run(EXAMPLE / "case.toml", env, tmp_path)
     assert on_slurm["driver"] == here["driver"]
     assert on_slurm["tasks"] == here["tasks"]
