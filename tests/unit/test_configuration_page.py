@@ -18,6 +18,7 @@ def keys():
         "tasks": sections.TasksSection,
         "resource": sections.ResourceSection,
         "manager": sections.ManagerSection,
+        "slurm": sections.SlurmSection,
         "driver": sections.DriverSection,
     }
     for section, model in models.items():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rq.job import JobStatus
@@ -109,3 +113,25 @@ def test_a_killed_provisioner_leaves_a_release_to_the_next(slurm_case: SlurmCase
     slurm_case.wait_state(0, State.RELEASED, timeout=60)
     assert slurm.jobs() == []
     assert task.get_status() is JobStatus.QUEUED
+
+
+def test_orphans_are_listed_and_cancelled(slurm_case: SlurmCase, slurm: SlurmCluster, tmp_path: Path) -> None:
+    slurm_case.request()
+    script = tmp_path / "script"
+    slurm.run("scontrol", "write", "batch_script", slurm_case.job_of(), str(script))
+    slurm_case.operations.release(0, timeout=30)
+    slurm_case.kill_provisioners()
+    orphan = slurm.run("sbatch", "--parsable", "--hold", str(script)).strip()
+    gutscore_rs = Path(sys.executable).parent / "gutscore-rs"
+
+    def sweep(*options: str) -> dict[str, Any]:
+        command = [gutscore_rs, "doctor", *options, "--orphans", "--json"]
+        done = subprocess.run(command, env=slurm_case.env, capture_output=True, text=True, check=True, cwd=tmp_path)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    assert [job["job"] for job in sweep(slurm_case.name)["orphans"]] == [orphan]
+    assert sweep()["orphans"] == [], "its case is known"
+    assert sweep(slurm_case.name, "--cancel")["cancelled"]
+    wait_until(lambda: slurm.states()[orphan] == "CANCELLED", 10, what="it is cancelled")
+    assert sweep(slurm_case.name)["orphans"] == []
