@@ -41,6 +41,12 @@ def workergroup_command(access: Path, *, wgroup_id: int, generation: int, token:
     ]
 
 
+def step_command(access: Path, *, wgroup_id: int, generation: int, token: str, logs: Path) -> list[str]:
+    """The launcher of one set on each node of a step in an allocation."""
+    command = workergroup_command(access, wgroup_id=wgroup_id, generation=generation, token=token, logs=logs)
+    return [*command, "--step"]
+
+
 def submission_command(access: Path, *, token: str, logs: Path) -> list[str]:
     """The launcher on each node of a Slurm job: it finds its set by the submission's token and the array index."""
     return [*_module(WORKERGROUP), "--access", str(access), "--token", token, "--logs", str(logs)]

@@ -34,6 +34,8 @@ STOP_SECONDS = 10
 _MAX_SIGNAL_SECONDS = 65535
 # Variable of the job: Unix second at which its script began.
 JOB_START = "GUTSCORE_RS_JOB_START"
+# Variable of a step in an allocation: Unix second of the allocation's time limit, 0: not known.
+JOB_END = "GUTSCORE_RS_JOB_END"
 
 # bash runs a trap only between commands, so the step runs in the background and the shell waits; a signal
 # ends the wait early (hence the loop). TERM is passed on as USR1 as well: srun itself answers TERM by killing
@@ -206,10 +208,26 @@ def _signal_seconds(spec: Mapping[str, Any], seconds: int) -> int:
 
 
 def _srun(spec: Mapping[str, Any], command: Sequence[str]) -> str:
+    return shlex.join(_srun_words(spec, command))
+
+
+def step_words(spec: Mapping[str, Any], command: Sequence[str], *, job_id: str) -> list[str]:
+    """The srun of a set inside an allocation; its steps share the nodes with each other and with the batch script.
+
+    Raises:
+        ConfigError: The program of the command is no absolute path.
+    """
+    _absolute(command[0], "program of the launcher's command")
+    # --overlap: without it a step waits for CPUs that another one, or the shell of salloc, holds (srun(1)).
+    return _srun_words(spec, command, f"--jobid={job_id}", "--overlap")
+
+
+def _srun_words(spec: Mapping[str, Any], command: Sequence[str], *options: str) -> list[str]:
     """One launcher per node, which hands the node's CPUs and memory to its workers itself."""
     nodes = spec.get("nodes", 1)
-    words = [
+    return [
         "srun",
+        *options,
         f"--nodes={nodes}",
         f"--ntasks={nodes}",
         "--ntasks-per-node=1",
@@ -220,7 +238,6 @@ def _srun(spec: Mapping[str, Any], command: Sequence[str]) -> str:
         "--kill-on-bad-exit=0",
         *command,
     ]
-    return shlex.join(words)
 
 
 def _exports(variables: Mapping[str, str]) -> str:

@@ -11,7 +11,15 @@ from gutscore_rs.errors import StateConflictError
 from gutscore_rs.store.connection import PATIENCE, ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
 from gutscore_rs.store.jobs import Claim, Jobs
-from gutscore_rs.store.keys import CaseKeys, PollKeys, RqKeys, cluster_server, operations_queue, task_queue
+from gutscore_rs.store.keys import (
+    CaseKeys,
+    PollKeys,
+    RqKeys,
+    allocation_server,
+    cluster_server,
+    operations_queue,
+    task_queue,
+)
 from gutscore_rs.store.polls import Polls
 from gutscore_rs.store.provisioners import Provisioners
 from gutscore_rs.store.records import State
@@ -28,6 +36,7 @@ __all__ = [
     "RqKeys",
     "ServerFacts",
     "Store",
+    "allocation_server",
     "cluster_server",
     "load_scripts",
     "operations_queue",

@@ -225,6 +225,11 @@ def operations_queue(case: str, server: str) -> str:
 CLUSTER_PREFIX = "slurm-"
 
 
+def allocation_server(job_id: str) -> str:
+    """What a Slurm job is called among the servers of requests, for a provisioner that runs in it."""
+    return f"{CLUSTER_PREFIX}job:{job_id}"
+
+
 def cluster_server(cluster: str) -> str:
     """What a Slurm cluster is called among the servers of requests."""
     return f"{CLUSTER_PREFIX}{cluster}"

@@ -13,7 +13,7 @@ PAGE = (FOLDER / "README.md").read_text()
 
 def test_the_page_has_every_module_and_no_other() -> None:
     rows = [line.split("|")[1] for line in PAGE.splitlines() if re.match(r"\| `[\w/]+\.py`", line)]
-    listed = [name for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)]
+    listed = [name.removeprefix("gutscore_rs_workers/") for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)]
     package = FOLDER / "gutscore_rs_workers"
     there = [str(file.relative_to(package)) for file in package.rglob("*.py") if file.name != "__init__.py"]
     assert sorted(listed) == sorted(there)

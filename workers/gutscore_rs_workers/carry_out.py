@@ -16,7 +16,7 @@ from gutscore_rs_workers import local_backend
 from gutscore_rs_workers.reconcile import reconcile_set
 from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.slurm import release as slurm_release
-from gutscore_rs_workers.slurm import submit
+from gutscore_rs_workers.slurm import steps, submit
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,20 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("slurm", "request"): lambda site, record, _renew: submit.start(site, record),
     ("slurm", "release"): slurm_release.release,
 }
+
+
+def _action(site: Site, record: ResourceSetRecord, kind: str) -> Action | None:
+    """What carries out an operation; None: nothing does, or not from here."""
+    allocation = site.allocation
+    if record.type == "slurm" and allocation is not None and record.server == allocation.server:
+        steps_of: dict[str, Action] = {
+            "request": lambda site, record, _renew: steps.start(site, allocation, record),
+            "release": steps.release,
+        }
+        return steps_of.get(kind)
+    if record.type == "slurm" and record.server not in site.clusters:
+        return None
+    return ACTIONS.get((record.type, kind))
 
 
 def admit(store: Store, site: Site, claim: Claim) -> Operation:
@@ -67,7 +81,7 @@ def carry_out(site: Site, operation: Operation) -> str:
     if operation.kind == "reconcile":
         # No lock: it rings for what is to be done, and leaves alone what is being done.
         return reconcile_set(site, record)
-    action = ACTIONS.get((record.type, operation.kind))
+    action = _action(site, record, operation.kind)
     if action is None:
         raise OperationRefusedError(f"{operation.kind} of {record.type} sets is not carried out by this provisioner.")
     if not store.provisioners.lock(record.wgroup_id, owner, LOCK_SECONDS):

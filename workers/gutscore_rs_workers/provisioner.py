@@ -50,6 +50,7 @@ from gutscore_rs_workers.reconcile import Contact, Reaper, global_round, local_r
 from gutscore_rs_workers.recovery import MOST_DELIVERIES, recover_lost
 from gutscore_rs_workers.site import Site
 from gutscore_rs_workers.slurm.clusters import SlurmOptions, find_clusters
+from gutscore_rs_workers.slurm.steps import find_allocation
 from gutscore_rs_workers.slurm.watch import Watch
 from gutscore_rs_workers.visible import retitle
 from gutscore_rs_workers.wakeup import wake_on
@@ -123,7 +124,8 @@ class Provisioner:
         """Serve until told to stop; the exit code."""
         wakeup = wake_on((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self._selector.register(wakeup, selectors.EVENT_READ, None)
-        self._serve([self._site.host])
+        allocation = self._site.allocation
+        self._serve([self._site.host, *([allocation.server] if allocation else [])])
         while not self._stopping:
             for key, _ in self._selector.select(self._sleep()):
                 if key.data is None:
@@ -433,7 +435,7 @@ def main(argv: list[str] | None = None) -> int:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_CONFIG
     try:
-        site = Site(store, access, host, folder, fork_server)
+        site = Site(store, access, host, folder, fork_server, allocation=find_allocation())
         slurm = SlurmOptions(tuple(arguments.cluster), arguments.poll_interval, arguments.lookup_time)
         return Provisioner(site, owner=owner, guard_server=arguments.guard_server, slurm=slurm).run()
     finally:

@@ -23,6 +23,7 @@ from gutscore_rs_workers.local_backend import (
 from gutscore_rs_workers.recovery import recover_lost
 from gutscore_rs_workers.rq_bridge import move_due_jobs
 from gutscore_rs_workers.site import Site
+from gutscore_rs_workers.slurm.steps import judge as judge_step
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,12 @@ def _judge_here(site: Site, record: ResourceSetRecord) -> None:
     if record.state.ended or record.state is State.DESCRIBED:
         return
     _end_with_requester(site, record)
-    if record.server in site.clusters:
+    in_allocation = site.allocation is not None and record.server == site.allocation.server
+    if record.server in site.clusters or in_allocation:
         if not site.store.provisioners.is_locked(record.wgroup_id, site.host):
             _ring_again(site, record)
+            if in_allocation:
+                judge_step(site, record)
         return
     if record.server != site.host or record.type != "local":
         return

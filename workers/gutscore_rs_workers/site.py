@@ -34,6 +34,23 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Allocation:
+    """The Slurm job that this provisioner itself runs in.
+
+    Attributes:
+        server: Its name as a server of requests, see ``store.keys.allocation_server``.
+        job_id: The job.
+        nodes: Number of its nodes.
+        end: Unix second of its time limit; 0.0: not known.
+    """
+
+    server: str
+    job_id: str
+    nodes: int
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What an operation needs of its surroundings.
 
@@ -42,6 +59,7 @@ class Site:
         folder: The case's folder here.
         fork_server: What forks launchers, if there is one.
         clusters: The clusters that are served, by their names as servers.
+        allocation: The job whose nodes are served, if this host is in one.
     """
 
     store: Store
@@ -50,3 +68,4 @@ class Site:
     folder: CaseFolder
     fork_server: ForkServer | None = None
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    allocation: Allocation | None = None

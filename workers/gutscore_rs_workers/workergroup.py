@@ -42,11 +42,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--generation", type=int, help="which request of the set this serves; on Slurm: by the token")
     parser.add_argument("--token", required=True, help="names the launch, or the submission that the Slurm job is of")
     parser.add_argument("--logs", type=Path, required=True, help="folder for the workers' logs")
+    parser.add_argument("--step", action="store_true", help="in a step of an allocation: the set's share of this node")
     arguments = parser.parse_args(argv)
     if (arguments.resource_set is None) != (arguments.generation is None):
         parser.error("--resource-set and --generation belong together")
     if arguments.resource_set is None and this_place() is None:
         parser.error("outside of a Slurm job --resource-set and --generation are needed")
+    if arguments.step and (arguments.resource_set is None or this_place() is None):
+        parser.error("--step goes with --resource-set, inside a Slurm job")
     return arguments
 
 
@@ -60,12 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         access = read_access(arguments.access)
         # No retries inside: the launcher's loop must come back to its children soon, and tries again itself.
         store = Store.open(access, name="launcher", timeout=3.0, retries=1, patience=3.0)
-        if arguments.resource_set is not None:
-            wanted = job.Wanted(arguments.resource_set, arguments.generation, arguments.token, arguments.logs)
-            return _launch(access, store, wanted, None)
-        place = this_place()
-        assert place is not None  # noqa: S101 - checked with the arguments
-        return _launch_in_job(access, store, arguments, place)
+        place = this_place() if arguments.step or arguments.resource_set is None else None
+        if arguments.resource_set is None and place is not None:
+            return _launch_in_job(access, store, arguments, place)
+        wanted = job.Wanted(arguments.resource_set, arguments.generation, arguments.token, arguments.logs)
+        return _launch(access, store, job.within(wanted, store, place) if place else wanted, place)
     except StoreError as error:
         log.error("%s", error)  # noqa: TRY400 - the message says it all
         return EXIT_UNAVAILABLE

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,15 @@ def find_set(store: Store, access: Access, token: str, place: SlurmPlace, logs: 
     folder = private_folder(logs / f"set-{wgroup_id}" / f"g{generation}")
     _settle(record, token, folder)
     return Wanted(wgroup_id, generation, token, folder, _ends_at(store, submission, place))
+
+
+def within(wanted: Wanted, store: Store, place: SlurmPlace) -> Wanted:
+    """A set in an allocation, whose end is at the latest that of the allocation."""
+    record = store.sets.get(wanted.wgroup_id)
+    if record is None or not place.limit:
+        return wanted
+    left = min(float(record.runtime), place.limit - time.time())
+    return replace(wanted, ends_at=store.time() + max(0.0, left))
 
 
 def _ends_at(store: Store, submission: SubmissionRecord, place: SlurmPlace) -> float:

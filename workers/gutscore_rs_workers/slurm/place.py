@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gutscore_rs.durations import slurm_surplus
 from gutscore_rs.settings import environment_value
-from gutscore_rs.slurm.job_script import JOB_START
+from gutscore_rs.slurm.job_script import JOB_END, JOB_START
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def this_place() -> SlurmPlace | None:
         rank=_number(environment_value("SLURM_NODEID")),
         nodes=max(1, _number(nodes)),
         began=float(_number(environment_value(JOB_START))),
-        limit=float(_number(environment_value("SLURM_JOB_END_TIME"))),
+        limit=float(_number(environment_value("SLURM_JOB_END_TIME")) or _number(environment_value(JOB_END))),
     )
 
 
