@@ -1,7 +1,8 @@
 """Sets inside an allocation: a provisioner that runs in a Slurm job starts launchers on the job's nodes by srun.
 
 For sites that forbid processes on login nodes: `gutscore-rs run` or `up` stands in the batch script or in salloc, and
-nothing is submitted. The step's srun is a process of this host, known by its mark; the launchers end by orders in Redis.
+nothing is submitted. The step's srun is a process of this host, known by its mark; the launchers end by orders in
+Redis.
 """
 
 from __future__ import annotations
@@ -85,9 +86,8 @@ def start(site: Site, allocation: Allocation, record: ResourceSetRecord) -> str:
             ),
             job_id=allocation.job_id,
         )
-        pid = start_detached(
-            command, log=logs / "step.log", env=_environment(site, allocation, taken), cwd=_cwd(taken, logs)
-        )
+        env, cwd = _environment(site, allocation, taken), _cwd(taken, logs)
+        pid = start_detached(command, log=logs / "step.log", env=env, cwd=cwd)
     except (ConfigError, OSError) as failure:
         error = f"the step in job {allocation.job_id} could not be started: {failure}"
         site.store.sets.transition(taken, State.FAILED, error, error=error)
