@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 from rq import Queue
 from rq.job import Job
 
+from gutscore_rs.durations import parse_runtime
 from gutscore_rs.errors import WorkersNotReadyError
 from gutscore_rs.store import Store, task_queue
 from gutscore_rs.store.connection import translated
@@ -40,10 +42,38 @@ class Tasks:
             raise KeyError(f"Case {self._store.case!r} has no task queue {name!r}; it has {', '.join(self._queues)}.")
         return Queue(task_queue(self._store.case, name or self._queues[0]), connection=self._store.client)
 
-    def enqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Job:
-        """Put a call on the default task queue; keywords as in ``rq.Queue.enqueue``."""
+    def enqueue(
+        self, function: Callable[..., Any], *args: Any, time_request: float | str | None = None, **kwargs: Any
+    ) -> Job:
+        """Put a call on the default task queue; keywords as in ``rq.Queue.enqueue``, and one of ours.
+
+        Args:
+            function: What to call.
+            args: Its arguments.
+            time_request: How long it takes at most, in seconds or as a Slurm time; no worker begins it whose set has
+                less time left. None: any worker begins it.
+            kwargs: Its keyword arguments, and RQ's.
+
+        Raises:
+            DurationError: (a ValueError) That is no length of time.
+        """
+        if time_request is None:
+            with translated(self._store.where):
+                return self.queue().enqueue(function, *args, **kwargs)
+        return self._enqueue_timed(parse_runtime(time_request), function, args, kwargs)
+
+    def _enqueue_timed(
+        self, seconds: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Job:
+        """As :meth:`enqueue`; the job's hash has its time before its queue has the job, or a worker might be faster."""
+        job_id = kwargs.pop("job_id", None) or str(uuid4())
         with translated(self._store.where):
-            return self.queue().enqueue(function, *args, **kwargs)
+            self._store.client.hset(self._store.rq_keys.job(job_id), "gs_time", seconds)
+            try:
+                return self.queue().enqueue(function, *args, job_id=job_id, **kwargs)
+            except BaseException:
+                self._store.client.delete(self._store.rq_keys.job(job_id))
+                raise
 
     def as_completed(
         self, jobs: Iterable[Job], timeout: float | None = None, heed: Callable[[], None] | None = None

@@ -85,8 +85,14 @@ class Jobs:
         self._where = where
         self.keys = keys or RqKeys()
 
-    def claim(self, queues: Sequence[str], worker: str) -> Claim | None:
-        """Take the first queued job, looking at the queues in their order."""
+    def claim(self, queues: Sequence[str], worker: str, seconds: float | None = None) -> Claim | None:
+        """Take the first queued job, looking at the queues in their order.
+
+        Args:
+            queues: Their full names.
+            worker: Who takes it.
+            seconds: What is left of the worker's time: jobs that say that they take longer stay; None: all it needs.
+        """
         keys = [self.keys.worker(worker), self.keys.worker_executions(worker), self.keys.suspended]
         for queue in queues:
             keys += [self.keys.queue(queue), self.keys.started(queue)]
@@ -100,6 +106,7 @@ class Jobs:
                 rq_time(),
                 DEFAULT_TIMEOUT,
                 self.keys.prefix,
+                "" if seconds is None else f"{seconds:.3f}",
             ],
         )
         if not reply:

@@ -65,8 +65,9 @@ What all cases of a user share on one Redis, about one Slurm cluster (prefix ``g
 RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
 Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
 no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's number
-and what it returned), ``gs_done`` and ``gs_returned`` on a job (the execution that ended it, that was put back),
-``gs_deliveries`` (how often a job came back from a lost host).
+and what it returned), ``gs_time`` on a job (seconds that it takes, as its enqueuer said), ``gs_done`` and
+``gs_returned`` (the execution that ended it, that was put back), ``gs_deliveries`` (how often it came back from a lost
+host).
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class LeaseKeeper:
         self._store = store
         self._memory = memory
         self.deadline = launch.deadline
+        memory.set_work_end(self.deadline)
         self._next_beat = 0.0
         self._next_rq_beat = time.monotonic() + RQ_BEAT_SECONDS
         self._farewells: list[Departure] = []
@@ -139,6 +140,7 @@ class LeaseKeeper:
         self._next_beat = before + BEAT_SECONDS
         # A scheduler's limit may be moved while the job runs (scontrol update TimeLimit).
         self.deadline = launch.monotonic(deadline) if deadline else self.deadline
+        self._memory.set_work_end(self.deadline)
         if order in ("ok", "drain"):
             if missing:
                 log.warning("Redis had lost %d workers; they are registered again", len(missing))

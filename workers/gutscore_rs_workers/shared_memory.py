@@ -15,7 +15,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-_LEASE = struct.Struct("<d")  # at 0; whether to drain: a byte at 8
+_LEASE = struct.Struct("<d")  # at 0; whether to drain: a byte at 8; the end of all work, as the lease, at 16
 _CURSOR = struct.Struct("<32sdB")  # execution, hard deadline, endless
 _HALF = 48
 _SLOT = 128  # flip byte at 0, halves at 16 and 64
@@ -52,6 +52,15 @@ class SharedMemory:
         """Worker: see :meth:`set_lease_end`."""
         # One copy of eight aligned bytes, as the launcher writes them: unpack_from() would take them one by one.
         return float(_LEASE.unpack(self._map[0:8])[0])
+
+    def set_work_end(self, moment: float) -> None:
+        """Launcher: when (monotonic) the set's runtime is over."""
+        self._map[16:24] = _LEASE.pack(moment)
+
+    @property
+    def work_end(self) -> float:
+        """Worker: see :meth:`set_work_end`; 0.0: not known."""
+        return float(_LEASE.unpack(self._map[16:24])[0])
 
     def set_draining(self) -> None:
         """Launcher: nobody may claim any more."""

@@ -127,7 +127,9 @@ class Worker:
         try:
             if self._unsure:
                 self._give_back_unbegun()
-            return self._store.jobs.claim(self._context.queues, self._context.rq_name)
+            end = self._memory.work_end
+            left = end - time.monotonic() if end else None
+            return self._store.jobs.claim(self._context.queues, self._context.rq_name, left)
         except StoreError as error:
             # The claim may have been made although its reply was lost.
             self._unsure = True
