@@ -16,6 +16,7 @@ from gutscore_rs.errors import GutscoreError
 from gutscore_rs.overview import Overview
 from gutscore_rs.paths import StateFolder
 from gutscore_rs.settings import Settings
+from gutscore_rs.store.keys import is_cluster
 
 # Redis keeps 32 descriptors for itself (redis.conf, maxclients).
 SERVER_RESERVE = 32
@@ -85,6 +86,14 @@ def examine_case(case: Case) -> Iterator[Finding]:
         yield Finding("ok", "provisioner", f"pid {serving[0].pid} serves {case.host}")
     else:
         yield Finding("problem", "provisioner", f"none serves {case.host}: run `gutscore-rs up {case.name}`")
+    clusters = [name for record in case.store.provisioners.alive() for name in record.serves if is_cluster(name)]
+    if clusters and case.access.socket and not case.access.address:
+        yield Finding(
+            "note",
+            "redis",
+            f"it listens on a unix socket of this host only, and {', '.join(sorted(set(clusters)))} is served: nodes "
+            "on other hosts need an address, `gutscore-rs up --bind` or bind in [redis] (docs/slurm.md)",
+        )
     for text in Overview(case.store).garbage():
         yield Finding("problem", "data", text)
 

@@ -231,6 +231,11 @@ def allocation_server(job_id: str) -> str:
     return f"{CLUSTER_PREFIX}job:{job_id}"
 
 
+def is_cluster(server: str) -> bool:
+    """Whether a server of requests is a Slurm cluster, or a job on one; a host of such a name does no harm."""
+    return server.startswith(CLUSTER_PREFIX)
+
+
 def cluster_server(cluster: str) -> str:
     """What a Slurm cluster is called among the servers of requests."""
     return f"{CLUSTER_PREFIX}{cluster}"

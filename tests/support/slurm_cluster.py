@@ -104,7 +104,7 @@ class SlurmCluster:
 
     def kill(self, daemon: str, signum: int = signal.SIGKILL) -> None:
         os.kill(self.pid(daemon), signum)
-        wait_until(lambda: not _lives(self.pid(daemon)), 5, what=f"the end of {daemon}")
+        wait_until(lambda: not lives(self.pid(daemon)), 5, what=f"the end of {daemon}")
 
     def start(self, daemon: str) -> None:
         self._script("start", "--folder", str(self.folder), daemon)
@@ -155,7 +155,7 @@ class SlurmCluster:
     def settle(self) -> None:
         """For the next test: every daemon is there, no job is, every node is idle."""
         for daemon in ("slurmctld", "n1", "n2", "n3", "n4"):
-            if _lives(self.pid(daemon)):
+            if lives(self.pid(daemon)):
                 self.resume(daemon)
             else:
                 self.start(daemon)
@@ -178,7 +178,7 @@ class SlurmCluster:
         self._script("down", "--folder", str(self.folder))
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from support.slurm_cases import SlurmCase
 from support.slurm_cluster import SlurmCluster, counting
-from support.waiting import wait_until
+from support.waiting import holds_for, wait_until
 
+from gutscore_rs.config import SlurmSection
 from gutscore_rs.store.records import State
 
 
@@ -115,3 +116,20 @@ def test_sets_that_differ_go_apart(slurm_case: SlurmCase, calls: Path) -> None:
     slurm_case.wait_active(0, 1, 30)
     slurm_case.wait_active(1, 1, 30)
     assert made(calls, "sbatch") == 2
+
+
+def test_provisioners_share_one_look_at_the_queue(slurm_case: SlurmCase, calls: Path, slurm: SlurmCluster) -> None:
+    slurm.submit("sleep 600", "--nodes=4", "--exclusive")
+    slurm_case.kill_provisioners()
+    slurm_case.provisioners.clear()
+    slurm_case.options = SlurmSection(poll_interval=3, lookup_time=3)
+    for host in ("login-1", "login-2", "login-3"):
+        slurm_case.host = host
+        slurm_case.start_provisioner()
+    calls.write_text("")
+    slurm_case.request(wait=False)
+    wait_until(lambda: "estimated start" in slurm_case.record().pending_reason, 20, what="the reason is told")
+    began, before = slurm_case.store.time(), made(calls, "squeue")
+    holds_for(lambda: slurm_case.state_of() is State.PENDING, 9.0, what="it waits", interval=0.5)
+    # One in three seconds, for all of them; none of it is needed by a count.
+    assert made(calls, "squeue") - before <= (slurm_case.store.time() - began) / 3 + 1
