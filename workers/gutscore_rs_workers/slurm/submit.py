@@ -41,7 +41,7 @@ from gutscore_rs_workers.slurm.job import submission_mark
 log = logging.getLogger(__name__)
 
 # Sets that are requested within a moment of each other go together.
-QUIET, LONGEST_WAIT = 0.05, 1.0
+QUIET, LONGEST_WAIT = 0.03, 1.0
 # The longest that collecting them may take.
 TURN_SECONDS = 5.0
 # After a limit of the site (QOS, association, queue full) it is tried again so much later.
