@@ -12,7 +12,7 @@ from gutscore_rs.errors import SerializationError
 from gutscore_rs.identity import ProcessIdentity, is_alive, is_here
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import CaseKeys
-from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, name_of, pack
+from gutscore_rs.store.records import ProvisionerRecord, decode_provisioner, name_of, pack, raw_name
 from gutscore_rs.store.scripts import Scripts
 
 PROVISIONER_LEASE = 12.0
@@ -83,6 +83,14 @@ class Provisioners:
             "expired", [self._keys.provisioners, self._keys.provisioner_info], [100, PROVISIONER_LEASE]
         )
         return [name_of(member) for member in reply[::2]]
+
+    def served_by(self, member: str) -> tuple[str, ...]:
+        """What a provisioner serves or served; nothing when that cannot be told."""
+        with translated(self._where):
+            packed: Any = self._client.hget(self._keys.provisioner_info, raw_name(member))
+        with suppress(SerializationError):
+            return decode_provisioner(member, packed or b"").serves
+        return ()
 
     def rq_name(self, member: str) -> str:
         """The name under which a provisioner claims operations."""

@@ -211,7 +211,8 @@ class Reaper:
         for member in store.provisioners.expired():
             name = store.provisioners.rq_name(member)
             recover_lost(store, name, reason="its provisioner was killed or cut off")
-            store.jobs.unregister_workers([name], [operations_queue(store.case, host_of(member))])
+            servers = store.provisioners.served_by(member) or (host_of(member),)
+            store.jobs.unregister_workers([name], [operations_queue(store.case, server) for server in servers])
             store.provisioners.leave(member)
 
     @staticmethod
