@@ -31,6 +31,9 @@ settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slurm-accounting", action="store_true", help="also the tests that need slurmdbd and MariaDB (Debian)"
+    )
     parser.addoption("--soak-minutes", type=float, default=1.0, help="how long tests/system/test_soak.py loads a case")
 
 

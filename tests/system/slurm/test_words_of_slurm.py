@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,16 @@ def test_a_state_that_nobody_knows_changes_nothing(
     wait_until(seen, 10, what="a look that shows the strange state")
     holds_for(lambda: slurm_case.state_of() is State.ACTIVE, 2.0, what="the set stays active", interval=0.2)
     assert slurm_case.record().slurm_job == job
+
+
+def test_a_job_that_ran_out_of_memory_is_told_so(
+    slurm_case: SlurmCase, with_program: Callable[[str, str], Path]
+) -> None:
+    # Without cgroups Slurm does not see it here: the kernel's kill is real, Slurm's word for it is not.
+    with_program("squeue", '$REAL "$@" | sed s/FAILED/OUT_OF_MEMORY/')
+    slurm_case.request(nworkers=1)
+    os.kill(slurm_case.launcher().pid, signal.SIGKILL)
+    assert "OUT_OF_MEMORY" in slurm_case.wait_state(0, State.FAILED, timeout=30).error
 
 
 def test_a_queue_of_garbage_changes_nothing(slurm_case: SlurmCase, with_program: Callable[[str, str], Path]) -> None:
