@@ -115,6 +115,8 @@ def test_what_redis_lost_is_restored_by_the_launchers_and_can_be_released(
         wait_until(lambda w=wgroup_id: slurm_case.state_of(w) is State.ACTIVE, 15, what="it is back")  # type: ignore[misc]
     assert [slurm_case.record(wgroup_id).slurm_job for wgroup_id in range(2)] == jobs
     wait_until(lambda: slurm_case.store.provisioners.serving(slurm_case.cluster_server), 10, what="a provisioner")
-    for wgroup_id in range(2):
-        slurm_case.operations.release(wgroup_id, timeout=40)
+    # Both are judged again, though Redis had lost their submission.
+    slurm.run("scancel", jobs[1])
+    assert "CANCELLED" in slurm_case.wait_state(1, State.FAILED).error
+    slurm_case.operations.release(0, timeout=40)
     assert slurm.jobs() == []

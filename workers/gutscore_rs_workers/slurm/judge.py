@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from gutscore_rs.durations import format_clock, slurm_surplus
 from gutscore_rs.slurm import JobView, Verdict
@@ -15,13 +16,16 @@ from gutscore_rs_workers.slurm.submit import adopt, submission_of
 
 log = logging.getLogger(__name__)
 
-# An intent without sbatch is given up after this time: its process had no more to do than a few steps in Redis.
-INTENT_TIME = 10.0
+# An intent without sbatch is given up after this time: its process had no more to do than a few steps in Redis, but
+# the host may be very busy.
+INTENT_TIME = 30.0
 # A deadline that Redis and Slurm agree on but for this many seconds stays.
 SAME_DEADLINE = 5.0
 # Gone through no fault of the set, which is submitted again for what is left of its runtime.
 LOST = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 OVER = frozenset({"TIMEOUT", "DEADLINE"})
+# In place of a set of a submission that nobody remembers.
+NO_SET = (-1, -1)
 RUNNING = frozenset({State.STARTING, State.ACTIVE, State.DRAINING})
 
 
@@ -30,26 +34,38 @@ def open_submissions(site: Site, server: str) -> list[SubmissionRecord]:
     found = {one.token: one for one in site.store.submissions.open() if one.server == server}
     for record in _sets_on(site, server):
         token = submission_of(record)
-        if record.state in OPEN and record.slurm_job and token not in found:
-            found[token] = _rebuilt(site, record, token)
+        if record.state in OPEN - {State.REQUESTED} and record.slurm_job and not _holds(found.get(token), record):
+            found[token] = _rebuilt(site, record, found.get(token))
     return list(found.values())
+
+
+def _holds(submission: SubmissionRecord | None, record: ResourceSetRecord) -> bool:
+    return submission is not None and (record.wgroup_id, record.generation) in submission.sets
 
 
 def _sets_on(site: Site, server: str) -> list[ResourceSetRecord]:
     return [record for record in site.store.sets.readable()[0] if record.type == "slurm" and record.server == server]
 
 
-def _rebuilt(site: Site, record: ResourceSetRecord, token: str) -> SubmissionRecord:
-    """A launcher brought its set back after Redis had lost everything: its submission is known from the set."""
+def _rebuilt(site: Site, record: ResourceSetRecord, known: SubmissionRecord | None) -> SubmissionRecord:
+    """A launcher brought its set back after Redis had lost everything: its submission is known from its sets."""
     job_id, _, task = record.slurm_job.partition("_")
-    sets = [(-1, -1)] * record.slurm_task + [(record.wgroup_id, record.generation)]
-    if task and len(sets) == 1:
-        sets.append((-1, -1))
-    submission = SubmissionRecord(
-        token, record.server, job_id, record.submitted_at, record.submitted_at, record.runtime, tuple(sets)
+    known = known or SubmissionRecord(
+        submission_of(record),
+        record.server,
+        job_id,
+        created_at=record.submitted_at,
+        submitted_at=record.submitted_at,
+        limit=record.runtime,
     )
-    site.store.submissions.write(submission)
-    return submission
+    sets = list(known.sets)
+    # One more than is known: of an array, the tasks of which have names of their own.
+    size = max(len(sets), record.slurm_task + (2 if task else 1))
+    sets += [NO_SET] * (size - len(sets))
+    sets[record.slurm_task] = (record.wgroup_id, record.generation)
+    known = replace(known, sets=tuple(sets))
+    site.store.submissions.write(known)
+    return known
 
 
 def judge(site: Site, cluster: Cluster, poll: Poll) -> None:
