@@ -174,13 +174,11 @@ def measure(report: Report, bench: Bench, number: int, runs: int) -> None:
 def calls(report: Report, bench: Bench, number: int) -> None:
     """Calls of Slurm's programs for so many sets that wait in the queue, and for their end."""
     log = bench.folder / "calls"
-    path = f"{counting(bench.folder, log)}:{os.environ['PATH']}"
+    counted = counting(bench.folder, log)
+    path = f"{counted}:{os.environ['PATH']}"
     blocker = bench.slurm.submit("sleep 3600", "--nodes=4", "--exclusive")
     case = bench.case
-    case.kill_provisioners()
-    case.provisioners.clear()
-    case.extra["PATH"] = path
-    case.start_provisioner()
+    case.restart(counted)
     rows: dict[str, Callable[[], object]] = {
         "gutscore_rs": lambda: _our_calls(bench, number),
         **{

@@ -281,6 +281,18 @@ class ResourceSets:
         )
         return bool(reply == b"ok")
 
+    def detach_all(self, record: ResourceSetRecord, why: str) -> None:
+        """Take the places of all launchers away; those that live hear of it at their next beat, and end."""
+        for launcher in self.launchers(record.wgroup_id):
+            self.detach(
+                record.wgroup_id,
+                generation=record.generation,
+                node=launcher.node,
+                owner=launcher.owner,
+                final=None,
+                why=why,
+            )
+
     def restore(
         self,
         record: ResourceSetRecord,

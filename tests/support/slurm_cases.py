@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from support.cases import SUPPORT, LiveCase
@@ -50,6 +52,15 @@ class SlurmCase(LiveCase):
             what="the provisioner serves its cluster",
         )
         return identity
+
+    def restart(self, programs: Path | None = None) -> None:
+        """Another provisioner; with a folder of programs that stand before Slurm's own."""
+        self.kill_provisioners()
+        self.provisioners.clear()
+        self.extra.pop("PATH", None)
+        if programs is not None:
+            self.extra["PATH"] = f"{programs}:{os.environ['PATH']}"
+        self.start_provisioner()
 
     def spec(self, **changes: Any) -> dict[str, Any]:
         return {

@@ -34,24 +34,13 @@ def operations_of(provisioner: int) -> list[int]:
     return [int(pid) for pid in children]
 
 
-def restart(case: SlurmCase, path: str = "") -> None:
-    """Another provisioner, with the real sbatch."""
-    case.kill_provisioners()
-    case.provisioners.clear()
-    case.extra.pop("PATH", None)
-    case.start_provisioner()
-
-
 @pytest.fixture
 def with_sbatch(slurm_case: SlurmCase, tmp_path: Path) -> Callable[[str], Path]:
     """Start the provisioner anew with a wrapper around sbatch; gives the folder of its marks."""
 
     def start(body: str) -> Path:
         folder = wrapped(tmp_path, "sbatch", body)
-        slurm_case.kill_provisioners()
-        slurm_case.provisioners.clear()
-        slurm_case.extra["PATH"] = f"{folder}:{os.environ['PATH']}"
-        slurm_case.start_provisioner()
+        slurm_case.restart(folder)
         return folder
 
     return start
@@ -80,7 +69,7 @@ def test_killed_before_sbatch_began(
     marks = with_sbatch("touch $MARKS/begun; read -t 20 <> <(:); exec $REAL")
     slurm_case.request(wait=False)
     kill_at(slurm_case, marks / "begun")
-    restart(slurm_case)
+    slurm_case.restart()
     sees_it_through(slurm_case)
     assert submitted(slurm_case) == 1
 
@@ -92,7 +81,7 @@ def test_killed_after_sbatch_had_its_answer_and_before_it_was_written_down(
     slurm_case.request(wait=False)
     kill_at(slurm_case, marks / "done")
     job = (marks / "reply").read_text().strip()
-    restart(slurm_case)
+    slurm_case.restart()
     sees_it_through(slurm_case)
     assert slurm_case.record().slurm_job == job
     assert submitted(slurm_case) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,7 @@ from gutscore_rs.store.records import State
 def calls(slurm_case: SlurmCase, tmp_path: Path) -> Path:
     """The provisioner anew, with its calls of Slurm's programs written into a file, a name a line."""
     log = tmp_path / "calls"
-    slurm_case.kill_provisioners()
-    slurm_case.provisioners.clear()
-    slurm_case.extra["PATH"] = f"{counting(tmp_path, log)}:{os.environ['PATH']}"
-    slurm_case.start_provisioner()
+    slurm_case.restart(counting(tmp_path, log))
     log.write_text("")
     return log
 

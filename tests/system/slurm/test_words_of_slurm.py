@@ -22,10 +22,7 @@ def with_program(slurm_case: SlurmCase, tmp_path: Path) -> Callable[[str, str], 
 
     def start(program: str, body: str) -> Path:
         folder = wrapped(tmp_path, program, body)
-        slurm_case.kill_provisioners()
-        slurm_case.provisioners.clear()
-        slurm_case.extra["PATH"] = f"{folder}:{os.environ['PATH']}"
-        slurm_case.start_provisioner()
+        slurm_case.restart(folder)
         return folder
 
     return start

@@ -199,7 +199,8 @@ def _gone(site: Site, record: ResourceSetRecord, view: JobView) -> None:
     detail = view.state + (f", {view.reason}" if view.reason not in ("", "None") else "")
     why = f"its Slurm job {record.slurm_job} ended: {detail}"
     if state in LOST:
-        _sign_off_launchers(site, record, why)
+        # Leases alone tell who lives: a node that was only cut off has workers that count until they end (rulings 19).
+        site.store.sets.detach_all(record, why)
         relaunch(site, record, why)
     elif state in OVER or (state == "COMPLETED" and record.started_at):
         _end(site, record, why, State.EXPIRED)
@@ -210,21 +211,8 @@ def _gone(site: Site, record: ResourceSetRecord, view: JobView) -> None:
 
 
 def _end(site: Site, record: ResourceSetRecord, why: str, state: State) -> None:
-    _sign_off_launchers(site, record, why)
+    site.store.sets.detach_all(record, why)
     site.store.sets.transition(record, state, why, error=why if state is State.FAILED else record.error)
-
-
-def _sign_off_launchers(site: Site, record: ResourceSetRecord, why: str) -> None:
-    """They are gone, or will be as soon as they hear that their place is: leases alone tell who lives (rulings 19)."""
-    for launcher in site.store.sets.launchers(record.wgroup_id):
-        site.store.sets.detach(
-            record.wgroup_id,
-            generation=record.generation,
-            node=launcher.node,
-            owner=launcher.owner,
-            final=None,
-            why=why,
-        )
 
 
 def unwanted_jobs(site: Site, cluster: Cluster, poll: Poll) -> list[str]:

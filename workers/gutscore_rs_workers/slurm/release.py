@@ -228,15 +228,7 @@ def _is_done(site: Site, one: _Release) -> bool:
     wgroup_id = one.record.wgroup_id
     if site.store.workers.count(wgroup_id):
         return False
-    for launcher in site.store.sets.launchers(wgroup_id):
-        site.store.sets.detach(
-            wgroup_id,
-            generation=one.record.generation,
-            node=launcher.node,
-            owner=launcher.owner,
-            final=None,
-            why="its Slurm job is gone",
-        )
+    site.store.sets.detach_all(one.record, "its Slurm job is gone")
     return finish_release(site.store, one.record)
 
 

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gutscore_rs.entrypoints import step_command
-from gutscore_rs.errors import ConfigError, OperationRefusedError, SlurmError
+from gutscore_rs.errors import ConfigError, SlurmError
 from gutscore_rs.operations.client import finish_release
 from gutscore_rs.paths import private_folder
 from gutscore_rs.processes import Trail, kill_trail, marked_processes, start_detached
 from gutscore_rs.settings import MARK, environment, environment_value
-from gutscore_rs.signature import check_description
 from gutscore_rs.slurm import SlurmClient
 from gutscore_rs.slurm.job_script import JOB_END, step_words
 from gutscore_rs.store import allocation_server
@@ -28,6 +27,7 @@ from gutscore_rs.store.records import ResourceSetRecord, State
 from gutscore_rs_workers.affinity import thread_environment
 from gutscore_rs_workers.local_backend import case_mark, logs_of, mark_of, relaunch
 from gutscore_rs_workers.site import Allocation, Site
+from gutscore_rs_workers.slurm.submit import refusal
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +96,9 @@ def start(site: Site, allocation: Allocation, record: ResourceSetRecord) -> str:
 
 
 def _refusal(site: Site, allocation: Allocation, record: ResourceSetRecord) -> str:
-    if site.store.time() > record.expires_at:
-        return "request expired: no provisioner answered in time; request it again"
-    try:
-        check_description(site.access, record)
-    except OperationRefusedError as error:
-        return str(error)
+    error = refusal(site, record)
+    if error:
+        return error
     nodes = int(record.spec.get("nodes", 1))
     if nodes > allocation.nodes:
         return (
@@ -140,7 +137,7 @@ def release(site: Site, record: ResourceSetRecord, renew_lock: Callable[[], obje
         site.store.sets.note(record.wgroup_id, error=error)
         return error
     if not site.store.workers.count(record.wgroup_id):
-        _sign_off(site, record, "its step is gone")
+        site.store.sets.detach_all(record, "its step is gone")
     return "released" if finish_release(site.store, record) else "its leases have not ended yet"
 
 
@@ -153,17 +150,5 @@ def judge(site: Site, record: ResourceSetRecord) -> None:
     if site.store.time() < record.changed_at + 1.0 or site.store.workers.count(record.wgroup_id):
         return
     why = f"its step in job {record.server.rpartition(':')[2]} ended; see {logs_of(site, record) / 'step.log'}"
-    _sign_off(site, record, why)
+    site.store.sets.detach_all(record, why)
     relaunch(site, record, why)
-
-
-def _sign_off(site: Site, record: ResourceSetRecord, why: str) -> None:
-    for launcher in site.store.sets.launchers(record.wgroup_id):
-        site.store.sets.detach(
-            record.wgroup_id,
-            generation=record.generation,
-            node=launcher.node,
-            owner=launcher.owner,
-            final=None,
-            why=why,
-        )

@@ -133,15 +133,19 @@ def _wait_for_equals(site: Site, cluster: Cluster, record: ResourceSetRecord) ->
     return found[: cluster.limits.max_array_size]
 
 
-def _is_admitted(site: Site, record: ResourceSetRecord) -> bool:
-    error = ""
+def refusal(site: Site, record: ResourceSetRecord) -> str:
+    """Why a request is not carried out, whatever it asks for; empty: it is."""
     if site.store.time() > record.expires_at:
-        error = "request expired: no provisioner answered in time; request it again"
-    else:
-        try:
-            check_description(site.access, record)
-        except OperationRefusedError as refusal:
-            error = str(refusal)
+        return "request expired: no provisioner answered in time; request it again"
+    try:
+        check_description(site.access, record)
+    except OperationRefusedError as error:
+        return str(error)
+    return ""
+
+
+def _is_admitted(site: Site, record: ResourceSetRecord) -> bool:
+    error = refusal(site, record)
     if error:
         site.store.sets.transition(record, State.FAILED, error, error=error)
     return not error
