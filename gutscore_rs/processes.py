@@ -22,6 +22,9 @@ if sys.platform != "linux":
     import psutil
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+if sys.platform == "linux":
+    # Looked up now: it is called after forks, when a thread that is gone may hold the linker's lock.
+    _LIBC_PRCTL = ctypes.CDLL(None).prctl
 # The last two: the pid is now that of a thread of another process, which kernels tell in different ways.
 _NOBODY = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
 _MOST_LISTINGS = 1000
@@ -296,7 +299,7 @@ def _parent_of(pid: int) -> int:
 def _prctl(option: int, value: int) -> bool:
     if sys.platform != "linux":
         return False
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
+    return bool(_LIBC_PRCTL(option, value, 0, 0, 0) == 0)
 
 
 def become_subreaper() -> bool:

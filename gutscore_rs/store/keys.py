@@ -26,16 +26,17 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        operation on the set; 30 s, renewed; provisioner
 ``:submissions``                               ZSET    token of a submission that may have a job -> written at;
                                                        90 days; provisioner
-``:submission:<token>``                        HASH    cluster, created at, submitted at (0: sbatch was not begun),
-                                                       limit (s), job id (empty: not known), size,
-                                                       missing since, ``set:<index>`` = id/generation; 90 days,
-                                                       7 once it has no job any more; provisioner
+``:submission:<token>``                        HASH    server, created at, submitted at (0: sbatch was not begun),
+                                                       limit (s), job id (empty: not known), settled (1: it has no
+                                                       job any more), size, ``set:<index>`` = id/generation; 90
+                                                       days, 7 once it is settled; provisioner
 ``:tombstone:<id>``                            STRING  the set was forgotten on purpose; 1 day; ``forget``
 ``:provisioners``                              ZSET    provisioner member -> end of its lease; provisioner
 ``:provisioner_info``                          HASH    member -> *msgpack* (host, pid, serves, started at,
                                                        version); provisioner
 ``:lease:<name>``                              STRING  owner of a duty (``reaper``, ``reconciler``,
-                                                       ``gather-<cluster>``); seconds; provisioner
+                                                       ``gather-<cluster>``, ``release-<cluster>``);
+                                                       seconds; provisioner
 ``:nonce:<nonce>``                             STRING  job id that burnt an operation's nonce; until the
                                                        operation's expiry; provisioner
 ``:lost``                                      STREAM  each death: at, resource_set, member, host, pid,
@@ -44,15 +45,15 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        from, state, why; capped at 10,000; every script
 =============================================  ======  ====================================================
 
-Fields of ``:resource_set:<id>``: ``schema`` (1), ``type`` (local, slurm), ``state``, ``version`` (one more
-at each change of state), ``generation`` (one more at each request), ``nworkers``, ``runtime`` (s), ``daemonize``
-(0, 1), ``host`` or ``cluster`` (who serves the request), ``token`` (of the newest launch), ``attempts``, ``launches``,
+Fields of ``:resource_set:<id>``: ``schema`` (1), ``type`` (local, slurm), ``state``, ``version`` (one more at each
+change of state), ``generation`` (one more at each request), ``nworkers``, ``runtime`` (s), ``daemonize`` (0, 1),
+``host`` or ``cluster`` (who serves the request), ``token`` (of the newest launch), ``attempts``, ``launches``,
 ``requested_at``, ``expires_at`` (an unanswered request fails then), ``submitted_at``, ``started_at``, ``ended_at``,
 ``changed_at``, ``deadline``, ``next_try_at``, ``error``, ``pending_reason``, ``peak_active``, ``spec`` (*msgpack*),
-``slurm_job`` and ``slurm_restarts`` (of the newest job that a launcher attached from), ``slurm_task`` (index within the
-submission), ``requester`` (*msgpack*: the process whose end ends the set; empty: nobody's), ``seal`` (signature of
-the spec), ``request_nonce`` and ``change_nonce`` (of the newest request and change of state: a script that is sent
-twice works once). Its ``:live``,
+``slurm_job`` and ``slurm_restarts`` (of the newest job that a launcher attached from), ``slurm_task`` (index within
+the submission), ``missing_since`` (a look at Slurm's queue did not show its job), ``requester`` (*msgpack*: the
+process whose end ends the set; empty: nobody's), ``seal`` (signature of the spec), ``request_nonce`` and
+``change_nonce`` (of the newest request and change of state: a script that is sent twice works once). Its ``:live``,
 ``:workers``, ``:states`` and ``:launchers`` get the TTL of an ended set with it.
 
 A worker *member* is ``<host>/<generation>/<index>/<pid>/<start ticks>/<boot id, 8 hex>/<nonce, 8 hex>``;

@@ -103,6 +103,7 @@ class ResourceSetRecord:
         requester: The process whose end ends the set, or None.
         slurm_job: Id of the Slurm job, ``123`` or ``123_4``; empty: not known.
         slurm_task: Index of the set within its submission.
+        missing_since: The first look at Slurm's queue that did not show its job; 0.0: the newest did.
         seal: Signature of the description, see ``signature.sign_description``.
         spec: The description, see ``config.Description.to_spec``.
     """
@@ -133,6 +134,7 @@ class ResourceSetRecord:
     requester: ProcessIdentity | None = None
     slurm_job: str = ""
     slurm_task: int = 0
+    missing_since: float = 0.0
     seal: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -235,6 +237,7 @@ def decode_resource_set(wgroup_id: int, raw: Mapping[bytes, bytes], key: str) ->
         requester=ProcessIdentity.from_dict(unpack_map(requester, f"{key} requester")) if requester else None,
         slurm_job=fields.text("slurm_job"),
         slurm_task=fields.integer("slurm_task"),
+        missing_since=fields.number("missing_since"),
         seal=fields.text("seal"),
         spec=unpack_map(spec, f"{key} spec") if spec else {},
     )
@@ -264,6 +267,7 @@ def encode_resource_set(record: ResourceSetRecord) -> dict[str, str | bytes]:
         "changed_at",
         "deadline",
         "next_try_at",
+        "missing_since",
     ):
         if value := getattr(record, name):
             out[name] = f"{value:.6f}"

@@ -34,7 +34,7 @@ class SubmissionRecord:
         submitted_at: Server seconds just before sbatch; 0.0: it was not begun.
         limit: The job's time limit as it was asked for, in seconds.
         sets: (wgroup id, generation) by index.
-        missing_since: Server seconds of the first look at the queue that did not show its job; 0.0: it is there.
+        settled: It has no job, for certain, and will have none.
     """
 
     token: str
@@ -44,7 +44,7 @@ class SubmissionRecord:
     submitted_at: float = 0.0
     limit: int = 0
     sets: tuple[tuple[int, int], ...] = field(default=())
-    missing_since: float = 0.0
+    settled: bool = False
 
     def job_of(self, index: int) -> str:
         """Slurm's name of the job of one set: ``123``, or ``123_4`` in an array; empty while it is not known."""
@@ -84,11 +84,6 @@ class Submissions:
         with translated(self._where):
             self._client.hset(self._keys.submission(token), "job_id", job_id)
 
-    def note_missing(self, token: str, at: float) -> None:
-        """A look at the queue did not show its job; 0.0: it did."""
-        with translated(self._where):
-            self._client.hset(self._keys.submission(token), "missing_since", f"{at:.6f}")
-
     def get(self, token: str) -> SubmissionRecord | None:
         """One submission."""
         with translated(self._keys.submission(token)):
@@ -110,6 +105,7 @@ class Submissions:
         """It has no job any more, for certain; its record stays for a week."""
         with translated(self._where):
             pipeline = self._client.pipeline()
+            pipeline.hset(self._keys.submission(token), "settled", 1)
             pipeline.zrem(self._keys.submissions, token)
             pipeline.expire(self._keys.submission(token), KEEP_SETTLED)
             pipeline.execute()
@@ -129,7 +125,7 @@ def _decode(token: str, raw: Mapping[bytes, bytes]) -> SubmissionRecord:
         _seconds(fields.get("submitted_at", "")),
         max(0, _whole(fields.get("limit", ""))),
         tuple(sets),
-        _seconds(fields.get("missing_since", "")),
+        fields.get("settled") == "1",
     )
 
 

@@ -146,7 +146,15 @@ def test_every_documented_field_of_a_set_is_written_and_every_written_one_is_doc
     named = set(re.findall(r"``(\w+)``", text)) - {"local", "slurm"}
     written = {field.decode() for field in store.client.hgetall(store.keys.resource_set(0))}
     assert written <= named
-    assert named - written <= {"cluster", "next_try_at", "path", "slurm_job", "slurm_restarts", "slurm_task"}
+    assert named - written <= {
+        "cluster",
+        "next_try_at",
+        "path",
+        "slurm_job",
+        "slurm_restarts",
+        "slurm_task",
+        "missing_since",
+    }
 
 
 def test_a_worker_member_is_what_the_docstring_says() -> None:

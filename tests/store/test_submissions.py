@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gutscore_rs.store import Store
 from gutscore_rs.store.submissions import SubmissionRecord
 
@@ -26,17 +28,16 @@ def test_each_set_of_an_array_has_the_task_of_its_index() -> None:
 def test_what_is_learnt_later_is_added(store: Store) -> None:
     store.submissions.write(RECORD)
     store.submissions.record_job("tok", "13")
-    store.submissions.note_missing("tok", 8.0)
     found = store.submissions.get("tok")
     assert found is not None
-    assert (found.job_id, found.missing_since) == ("13", 8.0)
+    assert (found.job_id, found.settled) == ("13", False)
 
 
 def test_a_settled_one_is_open_no_more_but_can_be_looked_up(store: Store) -> None:
     store.submissions.write(RECORD)
     store.submissions.settle("tok")
     assert store.submissions.open() == []
-    assert store.submissions.get("tok") == RECORD
+    assert store.submissions.get("tok") == replace(RECORD, settled=True)
     assert 0 < store.client.ttl(store.keys.submission("tok")) <= 7 * 86400
 
 

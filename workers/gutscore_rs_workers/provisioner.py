@@ -235,7 +235,7 @@ class Provisioner:
                 log.warning("the fork server %d was killed: launchers are started as programs from now on", pid)
                 self._site.fork_server.control.close()
                 self._site = replace(self._site, fork_server=None)
-            if self._watch.ended(pid, self._store):
+            if self._watch.ended(pid):
                 continue
             claim = self._operations.pop(pid, None)
             if claim is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from support.slurm_cases import SlurmCase
 from support.slurm_cluster import SlurmCluster, wrapped
 from support.waiting import holds_for, wait_until
 
+from gutscore_rs.identity import is_alive
 from gutscore_rs.store import PollKeys
 from gutscore_rs.store.records import State
 
@@ -26,6 +28,16 @@ def with_program(slurm_case: SlurmCase, tmp_path: Path) -> Callable[[str, str], 
         return folder
 
     return start
+
+
+def looks_of(provisioner: int) -> list[int]:
+    """Its children that look at a queue."""
+    found = []
+    for child in Path(f"/proc/{provisioner}/task/{provisioner}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if b"look at cluster" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
 
 
 def test_a_limit_on_submissions_means_wait_and_say_so(
@@ -117,3 +129,44 @@ def test_what_redis_lost_is_restored_by_the_launchers_and_can_be_released(
     assert "CANCELLED" in slurm_case.wait_state(1, State.FAILED).error
     slurm_case.operations.release(0, timeout=40)
     assert slurm.jobs() == []
+
+
+def test_redis_away_while_a_look_is_taken_does_not_end_the_provisioner(
+    slurm_case: SlurmCase, with_program: Callable[[str, str], Path]
+) -> None:
+    marks = with_program(
+        "squeue",
+        "if [ -e $MARKS/hold ]; then touch $MARKS/held; until [ -e $MARKS/go ]; do read -t 0.05 <> <(:); done; fi; "
+        'exec $REAL "$@"',
+    )
+    slurm_case.request()
+    (marks / "hold").touch()
+    wait_until((marks / "held").exists, 15, what="a look is under way")
+    slurm_case.server.kill()
+    (marks / "go").touch()
+    # The look has nowhere to leave its answer, and its end comes while Redis is away.
+    provisioner = slurm_case.provisioners[-1]
+    wait_until(lambda: not looks_of(provisioner.pid), 30, what="the look has ended")
+    # Longer than a call of Redis is tried again.
+    holds_for(lambda: is_alive(provisioner), 8.0, what="the provisioner lives", interval=0.2)
+    slurm_case.server.start()
+    at = slurm_case.store.time()
+    keys = PollKeys(slurm_case.slurm.name, "root")
+    wait_until(
+        lambda: (poll := slurm_case.store.polls.newest(keys)) is not None and poll.at > at, 20, what="a new look"
+    )
+
+
+def test_a_provisioner_killed_during_its_look_does_not_blind_the_next(
+    slurm_case: SlurmCase, with_program: Callable[[str, str], Path]
+) -> None:
+    marks = with_program(
+        "squeue", 'if [ ! -e $MARKS/free ]; then touch $MARKS/held; read -t 100 <> <(:); fi; exec $REAL "$@"'
+    )
+    slurm_case.request(wait=False)
+    wait_until((marks / "held").exists, 15, what="a look is under way")
+    slurm_case.kill_provisioners()
+    (marks / "free").touch()
+    slurm_case.restart()
+    keys = PollKeys(slurm_case.slurm.name, "root")
+    wait_until(lambda: slurm_case.store.polls.newest(keys) is not None, 30, what="the next one looks")

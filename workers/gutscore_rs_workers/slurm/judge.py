@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gutscore_rs.durations import format_clock, slurm_surplus
@@ -29,10 +30,21 @@ NO_SET = (-1, -1)
 RUNNING = frozenset({State.STARTING, State.ACTIVE, State.DRAINING})
 
 
-def open_submissions(site: Site, server: str) -> list[SubmissionRecord]:
-    """The submissions to one cluster that may still have jobs; those that Redis had lost are written down again."""
+def sets_on(site: Site, server: str) -> list[ResourceSetRecord]:
+    """The sets of a cluster."""
+    return [record for record in site.store.sets.readable()[0] if record.type == "slurm" and record.server == server]
+
+
+def open_submissions(site: Site, server: str, records: Iterable[ResourceSetRecord]) -> list[SubmissionRecord]:
+    """The submissions to one cluster that may still have jobs; those that Redis had lost are written down again.
+
+    Args:
+        site: The surroundings.
+        server: The cluster.
+        records: Its sets.
+    """
     found = {one.token: one for one in site.store.submissions.open() if one.server == server}
-    for record in _sets_on(site, server):
+    for record in records:
         token = submission_of(record)
         if record.state in OPEN - {State.REQUESTED} and record.slurm_job and not _holds(found.get(token), record):
             found[token] = _rebuilt(site, record, found.get(token))
@@ -43,8 +55,11 @@ def _holds(submission: SubmissionRecord | None, record: ResourceSetRecord) -> bo
     return submission is not None and (record.wgroup_id, record.generation) in submission.sets
 
 
-def _sets_on(site: Site, server: str) -> list[ResourceSetRecord]:
-    return [record for record in site.store.sets.readable()[0] if record.type == "slurm" and record.server == server]
+def _sets_of(submission: SubmissionRecord, records: Iterable[ResourceSetRecord]) -> dict[int, ResourceSetRecord]:
+    """The sets that a submission is still for, by index; one that was requested or submitted anew is not among them."""
+    known = {(record.wgroup_id, record.generation): record for record in records}
+    found = {index: known[one] for index, one in enumerate(submission.sets) if one in known}
+    return {index: record for index, record in found.items() if submission_of(record) == submission.token}
 
 
 def _rebuilt(site: Site, record: ResourceSetRecord, known: SubmissionRecord | None) -> SubmissionRecord:
@@ -68,44 +83,44 @@ def _rebuilt(site: Site, record: ResourceSetRecord, known: SubmissionRecord | No
     return known
 
 
-def judge(site: Site, cluster: Cluster, poll: Poll) -> None:
-    """What follows from one look at the queue, for every submission that it can tell of."""
-    records = {record.wgroup_id: record for record in _sets_on(site, cluster.server)}
-    for submission in open_submissions(site, cluster.server):
-        sets = [
-            (index, records[wgroup_id])
-            for index, (wgroup_id, generation) in enumerate(submission.sets)
-            if wgroup_id in records
-            and records[wgroup_id].generation == generation
-            and submission_of(records[wgroup_id]) == submission.token
-        ]
-        _judge_submission(site, cluster, poll, submission, sets)
-
-
-def _judge_submission(
+def judge(
     site: Site,
     cluster: Cluster,
     poll: Poll,
-    submission: SubmissionRecord,
-    sets: list[tuple[int, ResourceSetRecord]],
+    submissions: Iterable[SubmissionRecord],
+    records: Sequence[ResourceSetRecord],
 ) -> None:
-    views = poll.named(submission.token)
-    if not submission.job_id and views:
-        log.warning("Slurm job %s is adopted: its submission had no answer", views[0].array_id)
-        adopt(site, submission, [record for _, record in sets], views[0].array_id)
-        return
-    if not submission.job_id:
-        _look_on(site, cluster, submission)
-        return
-    for index, record in sets:
-        if record.state in OPEN - {State.REQUESTED, State.RELEASING}:
+    """What follows from one look at the queue.
+
+    Args:
+        site: The surroundings.
+        cluster: Whose queue it is.
+        poll: The look.
+        submissions: The cluster's open ones.
+        records: The cluster's sets.
+    """
+    for submission in submissions:
+        sets, views = _sets_of(submission, records), poll.named(submission.token)
+        if submission.job_id:
+            _judge_job(site, poll, submission, sets)
+        elif views:
+            log.warning("Slurm job %s is adopted: its submission had no answer", views[0].array_id)
+            adopt(site, submission, list(sets.values()), views[0].array_id)
+        else:
+            _look_on(site, cluster, submission, records)
+
+
+def _judge_job(site: Site, poll: Poll, submission: SubmissionRecord, sets: Mapping[int, ResourceSetRecord]) -> None:
+    for index, record in sets.items():
+        # What a look shows may be older than what the set is now.
+        if record.state in OPEN - {State.REQUESTED, State.RELEASING} and poll.at > record.changed_at:
             _judge_set(site, poll, submission, record, poll.of(submission, index))
-    ended = all(record.state.ended for _, record in sets)
-    if ended and poll.at > submission.submitted_at and all(view.is_gone for view in views):
+    ended = all(record.state.ended for record in sets.values())
+    if ended and poll.at > submission.submitted_at and all(view.is_gone for view in poll.named(submission.token)):
         site.store.submissions.settle(submission.token)
 
 
-def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord) -> None:
+def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord, records: Iterable[ResourceSetRecord]) -> None:
     """No job is known of this submission: it is given up in time, and what waits goes back into the queue."""
     now = site.store.time()
     if submission.submitted_at:
@@ -115,7 +130,7 @@ def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord) -> None
     if not over:
         return
     # By token: a submission that was interrupted early does not know its sets yet.
-    for record in _sets_on(site, cluster.server):
+    for record in records:
         if record.state is State.SUBMITTING and submission_of(record) == submission.token:
             # A job that appears after this finds another token in the set, and ends at once.
             log.warning("resource set %d is submitted again: %s", record.wgroup_id, why)
@@ -134,13 +149,11 @@ def _look_on(site: Site, cluster: Cluster, submission: SubmissionRecord) -> None
 def _judge_set(
     site: Site, poll: Poll, submission: SubmissionRecord, record: ResourceSetRecord, view: JobView | None
 ) -> None:
-    if poll.at <= record.changed_at:
-        return  # What it shows may be older than what the set is now.
     if view is None:
-        _missing(site, poll, submission, record)
+        _missing(site, poll, record)
         return
-    if submission.missing_since:
-        site.store.submissions.note_missing(submission.token, 0.0)
+    if record.missing_since:
+        site.store.sets.note(record.wgroup_id, missing_since=0)
     match view.verdict:
         case Verdict.WAITING:
             _waits(site, record, view)
@@ -183,14 +196,14 @@ def _runs(site: Site, submission: SubmissionRecord, record: ResourceSetRecord, v
         site.store.sets.note(record.wgroup_id, deadline=f"{deadline:.6f}")
 
 
-def _missing(site: Site, poll: Poll, submission: SubmissionRecord, record: ResourceSetRecord) -> None:
+def _missing(site: Site, poll: Poll, record: ResourceSetRecord) -> None:
     """Neither queue nor accounting shows it: finished long ago, or hidden. A living launcher knows better than that.
 
     Gone is what two looks in a row do not show (a controller that was just started may not know all its jobs yet).
     """
-    if not submission.missing_since:
-        site.store.submissions.note_missing(submission.token, poll.at)
-    elif poll.at > submission.missing_since and not site.store.workers.count(record.wgroup_id):
+    if not record.missing_since:
+        site.store.sets.note(record.wgroup_id, missing_since=f"{poll.at:.6f}")
+    elif poll.at > record.missing_since and not site.store.workers.count(record.wgroup_id):
         _end(site, record, "it is not in Slurm's queue any more", State.EXPIRED if record.started_at else State.FAILED)
 
 
@@ -217,23 +230,15 @@ def _end(site: Site, record: ResourceSetRecord, why: str, state: State) -> None:
 
 def unwanted_jobs(site: Site, cluster: Cluster, poll: Poll) -> list[str]:
     """Jobs of this case that wait although no set waits for them: submitted twice, or their set ended meanwhile."""
-    records = {record.wgroup_id: record for record in _sets_on(site, cluster.server)}
-    waiting = {view.name for view in poll.views if view.verdict is Verdict.WAITING}
+    records = sets_on(site, cluster.server)
     unwanted: list[str] = []
-    for token in sorted(waiting):
+    for token in sorted({view.name for view in poll.views if view.verdict is Verdict.WAITING}):
         submission = site.store.submissions.get(token)
-        # A submission whose sets are not written down yet is under way.
-        if submission is None or submission.server != cluster.server or not submission.submitted_at:
-            continue
-        wanted = {
-            index
-            for index, (wgroup_id, generation) in enumerate(submission.sets)
-            if wgroup_id in records
-            and records[wgroup_id].generation == generation
-            and records[wgroup_id].state in OPEN
-            and submission_of(records[wgroup_id]) == token
-        }
-        unwanted += _unwanted_of(poll, submission, wanted)
+        # One whose sets are not written down yet is under way; one that we do not know is of another case.
+        if submission is not None and submission.server == cluster.server and submission.submitted_at:
+            sets = _sets_of(submission, records)
+            wanted = {index for index, record in sets.items() if record.state in OPEN}
+            unwanted += _unwanted_of(poll, submission, wanted)
     return unwanted
 
 

@@ -66,8 +66,8 @@ def newest(site: Site, cluster: Cluster) -> Poll | None:
     return _decoded(found) if found else None
 
 
-def look(site: Site, cluster: Cluster, open_: Iterable[SubmissionRecord] = ()) -> Poll:
-    """Ask Slurm now, and leave the answer for all. May take as long as Slurm's time limits.
+def ask(site: Site, cluster: Cluster, open_: Iterable[SubmissionRecord] = ()) -> Poll:
+    """Ask Slurm now. May take as long as Slurm's time limits.
 
     Args:
         site: The surroundings.
@@ -75,15 +75,19 @@ def look(site: Site, cluster: Cluster, open_: Iterable[SubmissionRecord] = ()) -
         open_: Submissions whose jobs should be there; those that are not are asked of the accounting, too.
     """
     at, offset = site.store.time(), site.store.time() - time.time()
-    error, views = "", []
     try:
         views = [view for view in cluster.client.queue() if view.name.startswith(PREFIX)]
         views += _history(cluster, views, [one for one in open_ if _should_be_there(one, at)])
-    except SlurmError as failure:
-        error = str(failure)
-    views = [_shifted(view, offset) for view in views]
-    site.store.polls.write(keys_of(cluster), at, [_row(view) for view in views], error)
-    return Poll(at, error, tuple(views))
+    except SlurmError as error:
+        return Poll(at, str(error), ())
+    return Poll(at, "", tuple(_shifted(view, offset) for view in views))
+
+
+def look(site: Site, cluster: Cluster, open_: Iterable[SubmissionRecord]) -> Poll:
+    """As :func:`ask`, and leave the answer for all."""
+    poll = ask(site, cluster, open_)
+    site.store.polls.write(keys_of(cluster), poll.at, [asdict(view) for view in poll.views], poll.error)
+    return poll
 
 
 def _should_be_there(submission: SubmissionRecord, now: float) -> bool:
@@ -91,12 +95,15 @@ def _should_be_there(submission: SubmissionRecord, now: float) -> bool:
 
 
 def _history(cluster: Cluster, views: Sequence[JobView], open_: Sequence[SubmissionRecord]) -> list[JobView]:
-    """What the accounting says of submissions that the queue shows nothing, or not all, of."""
+    """What the accounting says of submissions that the queue shows nothing, or not all, of.
+
+    By id where it is known: by name sacct has no job that was cancelled before it could begin (22.05).
+    """
     missing = [one for one in open_ if not all(_shown(views, one, index) for index in range(len(one.sets)))]
     if not missing:
         return []
     since = min(one.created_at for one in missing)
-    found = cluster.client.history([one.token for one in missing], since) or {}
+    found = cluster.client.history([one.job_id or one.token for one in missing], since) or {}
     seen = {view.name_of_job for view in views}
     return [view for job, view in found.items() if job not in seen]
 
@@ -111,10 +118,6 @@ def _shifted(view: JobView, offset: float) -> JobView:
         start=view.start + offset if view.start else 0.0,
         end=view.end + offset if view.end else 0.0,
     )
-
-
-def _row(view: JobView) -> dict[str, Any]:
-    return asdict(view)
 
 
 def _decoded(record: PollRecord) -> Poll:

@@ -16,7 +16,8 @@ from gutscore_rs.store.provisioners import lock_owner
 from gutscore_rs.store.records import ResourceSetRecord, State
 from gutscore_rs.store.submissions import SubmissionRecord
 from gutscore_rs_workers.site import Cluster, Site
-from gutscore_rs_workers.slurm.poll import Poll, look
+from gutscore_rs_workers.slurm.judge import INTENT_TIME
+from gutscore_rs_workers.slurm.poll import Poll, ask
 from gutscore_rs_workers.slurm.submit import submission_of
 
 log = logging.getLogger(__name__)
@@ -164,13 +165,14 @@ class _Batch:
 
 def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
     """One look, and what it calls for; why it could not be done."""
-    # Without any job that might be, Slurm need not be asked.
-    asked = [one for one in left if one.job or (one.submission and one.submission.submitted_at)]
+    asked: list[_Release] = []
     for one in left:
-        one.gone = one not in asked
+        one.gone = not _may_have_a_job(site, one)
+        asked += [] if one.gone else [one]
+    # Without any job that might be, Slurm need not be asked.
     if not asked:
         return ""
-    poll = look(site, cluster)
+    poll = ask(site, cluster)
     if poll.error:
         return poll.error
     steps = {one.record.wgroup_id: _next_step(site, cluster, poll, one) for one in asked}
@@ -189,13 +191,23 @@ def _step(site: Site, cluster: Cluster, left: list[_Release]) -> str:
     return ""
 
 
+def _may_have_a_job(site: Site, one: _Release) -> bool:
+    """Whether there is a job, or may come to be one: its submission may be just under way in another process."""
+    if one.submission is not None and not one.job:
+        one.submission = site.store.submissions.get(one.submission.token) or one.submission
+        one.job = one.submission.job_of(one.record.slurm_task)
+    if one.job or one.submission is None or one.submission.settled:
+        return bool(one.job)
+    under_way = site.store.time() < one.submission.created_at + INTENT_TIME
+    return bool(one.submission.submitted_at) or under_way
+
+
 def _next_step(site: Site, cluster: Cluster, poll: Poll, one: _Release) -> _Step:
     index = one.record.slurm_task
     view = poll.of(one.submission, index) if one.submission else poll.named_job(one.job)
     if view is None:
         # A submission without an answer may still come to be; a job that was known is forgotten by Slurm.
-        late = one.submission.submitted_at + cluster.lookup_time if one.submission else 0.0
-        one.gone = bool(one.job) or site.store.time() > late
+        one.gone = bool(one.job) or _is_given_up(site, cluster, one.submission)
         return _Step.WAIT
     if one.submission:
         # Of tasks that wait as one, ours alone.
@@ -207,18 +219,27 @@ def _next_step(site: Site, cluster: Cluster, poll: Poll, one: _Release) -> _Step
     elif not one.told:
         one.told = time.monotonic()
         return _Step.TELL
-    elif _is_overdue(one) or not _has_launchers(site, one):
+    elif _is_overdue(one) or not _had_launchers(one.record):
         return _Step.CANCEL
     return _Step.WAIT
 
 
+def _is_given_up(site: Site, cluster: Cluster, submission: SubmissionRecord | None) -> bool:
+    """Whether a submission without an answer was looked for long enough."""
+    if submission is None:
+        return True
+    return bool(submission.submitted_at) and site.store.time() > submission.submitted_at + cluster.lookup_time
+
+
 def _is_overdue(one: _Release) -> bool:
+    """Whether its launchers, and the commands after them, had their time."""
     drain = float(one.record.spec.get("drain_timeout", 5.0))
     return time.monotonic() - one.told > drain + STOP_SECONDS
 
 
-def _has_launchers(site: Site, one: _Release) -> bool:
-    return bool(site.store.sets.launchers(one.record.wgroup_id))
+def _had_launchers(record: ResourceSetRecord) -> bool:
+    """Whether a launcher ever attached (it names the launch): else only commands before it can be running."""
+    return "." in record.token
 
 
 def _is_done(site: Site, one: _Release) -> bool:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gutscore_rs.errors import SlurmError
 from gutscore_rs.store import Store
-from gutscore_rs.store.records import State
+from gutscore_rs.store.records import ResourceSetRecord, State
 from gutscore_rs.store.submissions import SubmissionRecord
 from gutscore_rs_workers.site import Cluster, Site
-from gutscore_rs_workers.slurm.judge import judge, open_submissions, unwanted_jobs
+from gutscore_rs_workers.slurm.judge import judge, open_submissions, sets_on, unwanted_jobs
 from gutscore_rs_workers.slurm.poll import Poll, keys_of, look, newest
 
 log = logging.getLogger(__name__)
 
-# The longest that a look may take: squeue, then perhaps sacct and scancel, each with its own time limit.
-TURN_SECONDS = 240.0
+# Whose turn it is to look; renewed at each round while the look lasts, so that a killed provisioner blinds nobody.
+TURN_SECONDS = 15.0
 # Where a set's state cannot be told without Slurm, the next look comes sooner.
 URGENT = 5.0
 # Looks of many cases and hosts must not fall on the same second.
@@ -39,14 +39,17 @@ class Watch:
         self._owner = owner
         self._fork = fork
         self._looking: dict[int, Cluster] = {}
+        self._seen: list[Cluster] = []
         self._judged: dict[str, float] = {}
         self._stretch: dict[str, float] = {}
 
     def round(self, site: Site) -> list[str]:
         """One round over all clusters; what is wrong with them."""
+        self._keep_turns(site.store)
         complaints = []
         for cluster in site.clusters.values():
-            submissions = open_submissions(site, cluster.server)
+            records = sets_on(site, cluster.server)
+            submissions = open_submissions(site, cluster.server, records)
             if not submissions:
                 continue
             poll = newest(site, cluster)
@@ -55,17 +58,24 @@ class Watch:
                 if poll.error:
                     complaints.append(f"Slurm cluster {cluster.limits.name}: {poll.error}")
                 else:
-                    judge(site, cluster, poll)
-            if self._is_due(site, cluster, poll):
+                    judge(site, cluster, poll, submissions, records)
+            if self._is_due(site, cluster, poll, records):
                 self._look(site, cluster, submissions)
         return complaints
 
-    def _is_due(self, site: Site, cluster: Cluster, poll: Poll | None) -> bool:
-        if cluster in self._looking.values():
+    def _keep_turns(self, store: Store) -> None:
+        for cluster in self._looking.values():
+            store.polls.take_turn(keys_of(cluster), self._owner, TURN_SECONDS)
+        while self._seen:
+            store.polls.end_turn(keys_of(self._seen[-1]), self._owner)
+            self._seen.pop()
+
+    def _is_due(self, site: Site, cluster: Cluster, poll: Poll | None, records: Iterable[ResourceSetRecord]) -> bool:
+        if any(cluster.server == other.server for other in self._looking.values()):
             return False
         age = site.store.time() - poll.at if poll else float("inf")
         interval = cluster.poll_interval * self._stretch.setdefault(cluster.server, self._jitter())
-        return age >= interval or (age >= min(URGENT, interval) and _is_urgent(site, cluster))
+        return age >= interval or (age >= min(URGENT, interval) and _is_urgent(site, records))
 
     @staticmethod
     def _jitter() -> float:
@@ -80,19 +90,16 @@ class Watch:
         )
         self._looking[pid] = cluster
 
-    def ended(self, pid: int, store: Store) -> bool:
-        """A child ended: whether it was a look of ours."""
+    def ended(self, pid: int) -> bool:
+        """A child ended: whether it was a look of ours. Its turn ends with the next round, when Redis answers."""
         cluster = self._looking.pop(pid, None)
-        if cluster is not None:
-            store.polls.end_turn(keys_of(cluster), self._owner)
+        self._seen += [cluster] if cluster else []
         return cluster is not None
 
 
-def _is_urgent(site: Site, cluster: Cluster) -> bool:
+def _is_urgent(site: Site, records: Iterable[ResourceSetRecord]) -> bool:
     """Whether only Slurm knows what a set is: it answered nothing yet, or the launchers are gone."""
-    for record in site.store.sets.readable()[0]:
-        if record.server != cluster.server or record.state.ended:
-            continue
+    for record in records:
         if record.state is State.SUBMITTING or (record.state is State.PENDING and not record.pending_reason):
             return True
         if record.state in (State.STARTING, State.ACTIVE) and not site.store.sets.launchers(record.wgroup_id):
