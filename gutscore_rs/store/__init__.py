@@ -8,9 +8,10 @@ import redis
 
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StateConflictError
+from gutscore_rs.store.claims import Claim, End, Exchange
 from gutscore_rs.store.connection import PATIENCE, ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
-from gutscore_rs.store.jobs import Claim, Jobs
+from gutscore_rs.store.jobs import Jobs
 from gutscore_rs.store.keys import (
     CaseKeys,
     PollKeys,
@@ -31,6 +32,8 @@ from gutscore_rs.store.workers import WorkerRegistry
 __all__ = [
     "CaseKeys",
     "Claim",
+    "End",
+    "Exchange",
     "Jobs",
     "PollKeys",
     "RqKeys",

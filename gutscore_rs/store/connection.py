@@ -108,6 +108,13 @@ def connect(
     return redis.Redis.from_url(url, **options)
 
 
+def sibling(client: redis.Redis, *, retries: int = RETRIES, patience: float = PATIENCE) -> redis.Redis:
+    """A client of the same settings with a connection of its own, for a process that was forked from ``client``'s."""
+    pool = client.connection_pool
+    options = dict(pool.connection_kwargs) | {"retry": BoundedRetry(retries, patience)}
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
+
+
 def _listens(path: str) -> bool:
     """Whether the embedded server is on this host: another may have a file of that name, left by its own server."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -5,66 +5,28 @@ Whatever these do not cover (retries, dependents, callbacks, failures) is RQ's o
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
 
+from gutscore_rs.store.claims import DEFAULT_TIMEOUT, Claim, End, Exchange, exchange_of, iso_time
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import RqKeys
 from gutscore_rs.store.records import name_of
-from gutscore_rs.store.scripts import Scripts
+from gutscore_rs.store.scripts import Argument, Scripts
 
-DEFAULT_TIMEOUT = 180  # rq.Queue.DEFAULT_TIMEOUT
 WORKER_TTL = 480  # rq.defaults.DEFAULT_WORKER_TTL (420) and the minute that RQ adds
 
 
 def rq_time(moment: datetime | None = None) -> str:
     """A time as RQ 3 writes it into hashes (``rq.utils.utcformat``)."""
-    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that was taken.
-
-    Attributes:
-        queue: Full name of the queue that it came from.
-        execution: Names this run of the job; who holds it may finish the job.
-        started_at: Server seconds of the claim.
-        fields: The job's hash at the claim.
-    """
-
-    job_id: str
-    queue: str
-    execution: str
-    worker: str
-    started_at: float
-    fields: Mapping[bytes, bytes]
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that it may run; negative: for ever. Garbage counts as RQ's default, as in the script."""
-        try:
-            seconds = float(self.fields.get(b"timeout") or DEFAULT_TIMEOUT)
-        except ValueError:
-            return DEFAULT_TIMEOUT
-        return seconds if math.isfinite(seconds) else DEFAULT_TIMEOUT
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing needs RQ's own code at a good end (callbacks, repeats, rate limits, groups ...)."""
-        return not any(self.fields.get(name) for name in _NOT_PLAIN)
-
-
-_NOT_PLAIN = (b"success_callback_name", b"repeats_left", b"rate_limit_key", b"webhooks", b"group_id")
+    return iso_time(moment.timestamp() if moment else time.time())
 
 
 # No claim has a higher number.
@@ -76,6 +38,11 @@ def _claim_number() -> int:
     return time.monotonic_ns() // 1000
 
 
+def jobs_on(client: redis.Redis, where: str = "Redis") -> Jobs:
+    """The jobs of any Redis with RQ's keys, of a case or not."""
+    return Jobs(client, Scripts(client, where), where)
+
+
 class Jobs:
     """Claims and ends jobs on RQ's keys."""
 
@@ -85,37 +52,56 @@ class Jobs:
         self._where = where
         self.keys = keys or RqKeys()
 
-    def claim(self, queues: Sequence[str], worker: str, seconds: float | None = None) -> Claim | None:
-        """Take the first queued job, looking at the queues in their order.
+    def exchange(
+        self,
+        queues: Sequence[str],
+        worker: str,
+        ends: Sequence[End] = (),
+        *,
+        most: int = 1,
+        seconds: float | None = None,
+        worked: float = 0.0,
+    ) -> Exchange:
+        """Book ends of jobs and take the first queued ones of one queue, looking at the queues in their order.
 
         Args:
-            queues: Their full names.
-            worker: Who takes it.
+            queues: Their full names; those of the ends are among them.
+            worker: RQ name of the worker.
+            ends: What it has done.
+            most: How many jobs to take at most; 0: none.
             seconds: What is left of the worker's time: jobs that say that they take longer stay; None: all it needs.
+            worked: Seconds that it worked for the ends.
         """
-        keys = [self.keys.worker(worker), self.keys.worker_executions(worker), self.keys.suspended]
+        names = self.keys
+        keys = [names.worker(worker), names.worker_executions(worker), names.suspended]
         for queue in queues:
-            keys += [self.keys.queue(queue), self.keys.started(queue)]
-        reply = self._scripts.run(
-            "claim_job",
-            keys,
-            [
-                _claim_number(),
-                worker,
-                secrets.token_hex(16),
-                rq_time(),
-                DEFAULT_TIMEOUT,
-                self.keys.prefix,
-                "" if seconds is None else f"{seconds:.3f}",
-            ],
-        )
-        if not reply:
-            return None
-        fields = dict(zip(reply[4::2], reply[5::2], strict=True))
-        return Claim(reply[1].decode(), queues[int(reply[0])], reply[2].decode(), worker, float(reply[3]), fields)
+            keys += [names.queue(queue), names.started(queue), names.finished(queue), names.queue_workers(queue)]
+        index = {queue: number for number, queue in enumerate(queues)}
+        arguments: list[Argument] = [
+            _claim_number() if most else "",
+            worker,
+            # The rest of RQ's 32 digits numbers the jobs of one call.
+            secrets.token_hex(14),
+            rq_time(),
+            DEFAULT_TIMEOUT,
+            names.prefix,
+            "" if seconds is None else f"{seconds:.3f}",
+            most,
+            f"{worked:.6f}",
+            len(ends),
+        ]
+        for end in ends:
+            arguments += end.arguments(index[end.queue])
+        reply = self._scripts.run("exchange", keys, arguments)
+        return exchange_of(reply, queues, worker, recorded=most == 1)
+
+    def claim(self, queues: Sequence[str], worker: str, seconds: float | None = None) -> Claim | None:
+        """Take the first queued job; see :meth:`exchange`."""
+        claims = self.exchange(queues, worker, seconds=seconds).claims
+        return claims[0] if claims else None
 
     def finish(self, claim: Claim, *, result: bytes | None, result_ttl: int, worked: float) -> str:
-        """Book the good end of a plain job.
+        """Book the good end of a plain job that has just ended.
 
         Args:
             claim: What was run.
@@ -124,32 +110,19 @@ class Jobs:
             worked: Seconds that it ran.
 
         Returns:
-            ``ok``, ``fenced`` (it was given to another worker: nothing was written) or ``complex``.
+            ``ok``, ``fenced`` or ``complex``, see :class:`Exchange`.
         """
-        keys = self.keys
-        reply = self._scripts.run(
-            "finish_job",
-            [
-                keys.worker(claim.worker),
-                keys.worker_executions(claim.worker),
-                keys.started(claim.queue),
-                keys.finished(claim.queue),
-                keys.job(claim.job_id),
-                keys.results(claim.job_id),
-            ],
-            [
-                claim.job_id,
-                claim.execution,
-                claim.worker,
-                result_ttl,
-                rq_time(),
-                f"{worked:.6f}",
-                b64encode(result) if result is not None else b"",
-                keys.prefix,
-                f"{claim.started_at:.6f}",
-            ],
+        end = End(
+            claim.queue,
+            claim.job_id,
+            claim.execution,
+            result_ttl,
+            claim.started_at,
+            claim.started_at + worked,
+            b64encode(result) if result is not None else b"",
+            claim.recorded,
         )
-        return str(reply.decode())
+        return self.exchange([claim.queue], claim.worker, [end], most=0, worked=worked).outcomes[0]
 
     def fail(self, claim: Claim, *, text: str, ttl: int) -> str:
         """Book a failed operation, calling nothing that the job names.
@@ -210,20 +183,58 @@ class Jobs:
         return str(reply.decode())
 
     def held_by(self, worker: str) -> list[tuple[str, str, str]]:
-        """What a worker has claimed and not ended: job id, execution, queue."""
+        """What a worker has claimed and not ended: job id, execution, queue; the queue is empty if the job is gone.
+
+        RQ's readers take entries of a batch out of the owner index, since there is no record of their executions
+        (rq 3.0, ``BaseWorker.get_current_executions``): what the worker noted of its last claim counts, too.
+        """
         with translated(self._where):
-            members: Any = self._client.smembers(self.keys.worker_executions(worker))
-            # What is no text was not put there by a claim.
-            texts = [member.decode() for member in members if member.isascii() and b":" in member]
-            pairs = [text.rsplit(":", 1) for text in texts]
             pipeline = self._client.pipeline(transaction=False)
+            pipeline.smembers(self.keys.worker_executions(worker))
+            pipeline.hget(self.keys.worker(worker), "gs_claimed")
+            members, noted = pipeline.execute()
+            words = (noted or b"").split(b" ")
+            members |= {b":".join(pair) for pair in zip(words[1::3], words[2::3], strict=False)}
+            # What is no text was not put there by a claim.
+            texts = sorted(member.decode() for member in members if member.isascii() and b":" in member)
+            pairs = [text.rsplit(":", 1) for text in texts]
             for job_id, _ in pairs:
                 pipeline.hget(self.keys.job(job_id), "origin")
-            origins = pipeline.execute()
+            origins = [name_of(origin) if origin else "" for origin in pipeline.execute()]
+            for text, origin in zip(texts, origins, strict=True):
+                pipeline.zscore(self.keys.started(origin), text)
+                pipeline.sismember(self.keys.worker_executions(worker), text)
+            booked = iter(pipeline.execute())
         return [
-            (job_id, execution, name_of(origin) if origin else "")
+            (job_id, execution, origin)
             for (job_id, execution), origin in zip(pairs, origins, strict=True)
+            # Booked, or at least in the index: its entry is to be taken out.
+            if any([next(booked) is not None, next(booked)])
         ]
+
+    def record_execution(self, job_id: str, execution: str, worker: str, queue: str, now: float) -> None:
+        """Write RQ's record of an execution that lasts, though it was taken as one of many that do not."""
+        with translated(self._where):
+            until = self._client.zscore(self.keys.started(queue), f"{job_id}:{execution}")
+            if until is None:
+                return
+            ttl = max(1, int(float(until) - now))
+            key, registry = self.keys.execution(job_id, execution), self.keys.executions(job_id)
+            pipeline = self._client.pipeline()
+            pipeline.hset(
+                key,
+                mapping={
+                    "id": execution,
+                    "job_id": job_id,
+                    "created_at": now,
+                    "last_heartbeat": now,
+                    "worker_name": worker,
+                },
+            )
+            pipeline.expire(key, ttl)
+            pipeline.zadd(registry, {execution: now + ttl + 60})
+            pipeline.expire(registry, ttl + 60)
+            pipeline.execute()
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
         """Make claims that were sent and not answered void, should they still arrive; what was taken stays.
@@ -235,7 +246,6 @@ class Jobs:
         with translated(self._where):
             key, pipeline = self.keys.worker(worker), self._client.pipeline()
             pipeline.hset(key, "gs_claim", _LAST_CLAIM if for_good else _claim_number())
-            pipeline.hdel(key, "gs_claimed")
             pipeline.expire(key, WORKER_TTL)
             pipeline.execute()
 

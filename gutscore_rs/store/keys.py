@@ -207,6 +207,12 @@ class RqKeys:
     def job(self, job_id: str) -> str:
         return f"{self.prefix}:job:{job_id}"
 
+    def execution(self, job_id: str, execution: str) -> str:
+        return f"{self.prefix}:execution:{job_id}:{execution}"
+
+    def executions(self, job_id: str) -> str:
+        return f"{self.prefix}:executions:{job_id}"
+
     def results(self, job_id: str) -> str:
         return f"{self.prefix}:results:{job_id}"
 

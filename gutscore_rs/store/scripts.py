@@ -18,12 +18,11 @@ from gutscore_rs.store.records import raw_name
 ScriptName = Literal[
     "attach",
     "beat",
-    "claim_job",
     "count",
     "detach",
+    "exchange",
     "expired",
     "fail_job",
-    "finish_job",
     "forget",
     "lease",
     "leave",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # From the doorbell to the last of the workers.
 REQUEST = {
-    "provisioner": ("claim_job", "BLMOVE rq:queue"),
+    "provisioner": ("exchange", "BLMOVE rq:queue"),
     "operation": (
         "TIME",  # admitted?
         "SET nonce",
@@ -20,7 +20,7 @@ REQUEST = {
         # here the launcher is started
         "HGETALL resource_set#3",  # until it is attached
         "release_lease",
-        "finish_job",
+        "exchange",
     ),
     "launcher": (
         "attach",
@@ -34,7 +34,7 @@ REQUEST = {
 }
 
 RELEASE = {
-    "provisioner": ("claim_job", "BLMOVE rq:queue"),
+    "provisioner": ("exchange", "BLMOVE rq:queue"),
     "operation": (
         "TIME",
         "SET nonce",
@@ -50,7 +50,7 @@ RELEASE = {
         "transition",  # released
         "HGETALL resource_set#2",
         "release_lease",
-        "finish_job",
+        "exchange",
     ),
     "launcher": ("leave", "SREM rq:workers", "HSET rq:worker", "EXPIRE rq:worker", "leave#2", "detach"),
 }
@@ -60,10 +60,11 @@ JOB = {
     "launcher": ("BLMOVE rq:queue", "leave", "SREM rq:workers", "HSET rq:worker", "EXPIRE rq:worker"),
     "worker": (
         "PING",  # its first wake-up
-        "claim_job",
-        "finish_job",
+        "exchange",
+        "exchange#2",
         # from here: RQ's code books what raised
         "ZSCORE rq:wip",
+        "HGETALL rq:job",
         "HSET rq:job",
         "EXEC HSET rq:job",
         "WATCH rq:job",

@@ -43,7 +43,7 @@ def live(lane: Lane) -> Trace:
 
 
 def finished(trace: Trace) -> set[int]:
-    return {pid for kind, pid, step in trace if kind == "operation" and step == "finish_job"}
+    return {pid for kind, pid, step in trace if kind == "operation" and step == "exchange"}
 
 
 def in_order(trace: Trace, pid: int) -> tuple[str, ...]:

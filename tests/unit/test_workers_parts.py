@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from gutscore_rs_workers import shared_memory
 from gutscore_rs_workers.affinity import available_gpus, gpu_environment, share, thread_environment
 from gutscore_rs_workers.allocation import Grant, Wish, allocate
 from gutscore_rs_workers.children import Child
-from gutscore_rs_workers.crew import Crew
+from gutscore_rs_workers.crew import reason_of
+from gutscore_rs_workers.rq_bridge import JobBooks
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 from gutscore_rs_workers.worker import Worker, WorkerContext
 
@@ -246,9 +248,9 @@ def test_a_death_is_told_by_exit_code_or_signal(status: int, expected: str) -> N
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = Child(3, 7, "n", 1, "m", "rq", ours)
-        assert Crew._reason(child, status) == expected
+        assert reason_of(child, status) == expected
         child.killed_for = "the deadline"
-        assert Crew._reason(child, status) == "the deadline"
+        assert reason_of(child, status) == "the deadline"
 
 
 # -- a worker and a poisoned job ----------------------------------------------------------------------------
@@ -275,11 +277,18 @@ def test_a_job_whose_record_is_garbage_fails_and_takes_no_worker_with_it(
         queue = Queue("poison:tasks", connection=client)
         job = queue.enqueue(tasks.square, 3)
         client.hset(job.key, mapping=poison)
-        worker = Worker(WorkerContext(access, 0, "rq-poisoned", [queue.name], theirs, SharedMemory(1), 15.0))
+        worker = Worker(
+            WorkerContext(
+                lambda: Store.open(access), JobBooks, 0, "rq-poisoned", [queue.name], theirs, SharedMemory(1), 15.0
+            )
+        )
+        worker._registered = True
+        worker._memory.set_lease_end(time.monotonic() + 60)
         worker._open()
         claim = store.jobs.claim([queue.name], "rq-poisoned")
         assert claim is not None
-        worker._run_claim(claim)
+        worker._run_batch([claim])
+        worker._settle()
         status = client.hget(job.key, "status")
         assert status in (b"failed", b"finished")
         assert store.jobs.held_by("rq-poisoned") == []

@@ -64,6 +64,19 @@ class Child:
             os.kill(self.pid, signum)
 
 
+def how_it_ended(status: int) -> str:
+    """What a process that was waited for came to, for people."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = "; perhaps out of memory" if -code == signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"
+
+
 def new_nonce() -> str:
     """Eight hex digits that tell two processes with one pid apart."""
     return secrets.token_hex(4)

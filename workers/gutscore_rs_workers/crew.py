@@ -9,17 +9,19 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gutscore_rs.identity import identify
 from gutscore_rs.processes import Trail, kill_trail
+from gutscore_rs.store import End, Store
 from gutscore_rs_workers.affinity import bind_cpus, gpu_environment, share
 from gutscore_rs_workers.allocation import Grant
-from gutscore_rs_workers.children import Child, fork_process, new_nonce
+from gutscore_rs_workers.children import Child, fork_process, how_it_ended, new_nonce
 from gutscore_rs_workers.launch import Launch
+from gutscore_rs_workers.rq_bridge import JobBooks
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
 from gutscore_rs_workers.worker import IDLE, QUIT, READY, TOOK, WAKE, Worker, WorkerContext
 
@@ -37,6 +39,7 @@ class Death:
 
     Attributes:
         cursor: What it was running.
+        ends: What it had done and perhaps not booked.
         reason: How it ended, for people.
         in_order: It was told to go.
         clean: It went by itself and holds no job for certain.
@@ -44,6 +47,7 @@ class Death:
 
     child: Child
     cursor: Cursor
+    ends: Sequence[End]
     reason: str
     in_order: bool
     clean: bool
@@ -94,9 +98,17 @@ class Crew:
         nonce = new_nonce()
         rq_name = f"{launch.access.case}.{launch.wgroup_id}.{launch.generation}.{index}.{nonce}"
         context = WorkerContext(
-            launch.access, index, rq_name, launch.queues, theirs, self._memory, launch.timeout_grace
+            lambda: Store.open(launch.access, name=rq_name),
+            JobBooks,
+            index,
+            rq_name,
+            launch.queues,
+            theirs,
+            self._memory,
+            launch.timeout_grace,
+            launch.largest_batch,
         )
-        self._memory.write(index, Cursor())
+        self._memory.reset(index)
         pid = fork_process(
             lambda: self._become_worker(context),
             keep=[theirs.fileno()],
@@ -183,8 +195,9 @@ class Crew:
         # Nothing that a task of this worker started may outlive it (rulings 27).
         self._kill_leftovers(child)
         in_order = child.told_to_stop and not child.killed_for
-        clean = in_order and status == 0 and not cursor.execution
-        death = Death(child, cursor, self._reason(child, status), in_order, clean)
+        ends = self._memory.ends(child.index)
+        clean = in_order and status == 0 and not cursor.execution and not ends
+        death = Death(child, cursor, ends, reason_of(child, status), in_order, clean)
         if not child.told_to_stop:
             self._schedule_restart(child, death)
         return death
@@ -192,20 +205,6 @@ class Crew:
     def _kill_leftovers(self, child: Child) -> None:
         mark, log_file = self._worker_mark(child.nonce), os.path.realpath(self._log_file(child.index))
         kill_trail(Trail(mark, output=log_file, sessions=frozenset({child.pid})))
-
-    @staticmethod
-    def _reason(child: Child, status: int) -> str:
-        if child.killed_for:
-            return child.killed_for
-        code = os.waitstatus_to_exitcode(status)
-        if code >= 0:
-            return f"worker {child.index} (pid {child.pid}) exited with code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = "; perhaps out of memory" if -code == signal.SIGKILL else ""
-        return f"worker {child.index} (pid {child.pid}) was killed by {name}{hint}"
 
     def _schedule_restart(self, child: Child, death: Death) -> None:
         useful = child.ran_a_job or (child.ready and time.monotonic() - child.forked_at > USEFUL_LIFE)
@@ -243,6 +242,17 @@ class Crew:
                 )
                 child.signal(signal.SIGKILL)
 
+    def hoarders(self, seconds: float) -> list[tuple[Child, Cursor]]:
+        """Workers whose job runs for longer than this while others of its batch wait behind it."""
+        now, found = time.monotonic(), []
+        for child in self.children.values():
+            if child.idle or not child.registered:
+                continue
+            cursor = self._memory.read(child.index)
+            if cursor.behind and now - cursor.begun_at > seconds:
+                found.append((child, cursor))
+        return found
+
     def quit_idle(self) -> None:
         """Ask all to go; those that run a job finish it first."""
         for child in self.children.values():
@@ -269,3 +279,8 @@ class Crew:
             cursor = self._memory.read(child.index)
             out[child.rq_name] = held(child.rq_name) if cursor.endless else None
         return out
+
+
+def reason_of(child: Child, status: int) -> str:
+    """Why a worker ended, for its job's record and for people."""
+    return child.killed_for or f"worker {child.index} (pid {child.pid}) {how_it_ended(status)}"

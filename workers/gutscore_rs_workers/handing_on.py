@@ -16,7 +16,7 @@ from gutscore_rs.store import Store
 from gutscore_rs_workers.children import fork_process
 from gutscore_rs_workers.crew import extend_path
 from gutscore_rs_workers.launch import Launch
-from gutscore_rs_workers.recovery import recover_worker
+from gutscore_rs_workers.recovery import Remains, recover_worker
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +32,12 @@ class Legacy:
     Attributes:
         member: Its name in the registry; its record stays there until its jobs are handed on.
         rq_name: Its name among RQ's workers.
-        running: Execution that its cursor showed; empty: none was begun.
-        reason: Why it died, for the job's record.
-        cut: It was ended by us: the job goes back without using a retry.
+        remains: What else is known of it.
     """
 
     member: str
     rq_name: str
-    running: str
-    reason: str
-    cut: bool
+    remains: Remains
     done: bool = False
     pid: int = 0
     next_try: float = 0.0
@@ -86,7 +82,7 @@ class HandingOn:
         # A failure callback lives where the tasks do.
         extend_path(self._launch.spec)
         store = Store.open(self._launch.access, name="recovery")
-        recover_worker(store, legacy.rq_name, running=legacy.running, reason=legacy.reason, cut=legacy.cut)
+        recover_worker(store, legacy.rq_name, legacy.remains)
         return 0
 
     def reap(self) -> None:

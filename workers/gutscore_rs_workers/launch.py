@@ -11,6 +11,7 @@ from gutscore_rs.access import Access
 from gutscore_rs.identity import ProcessIdentity
 from gutscore_rs.settings import MARK, environment_value
 from gutscore_rs.store.records import ResourceSetRecord
+from gutscore_rs_workers.pace import LARGEST_BATCH
 from gutscore_rs_workers.slurm.place import SlurmPlace, share
 
 
@@ -89,6 +90,11 @@ class Launch:
     def timeout_grace(self) -> float:
         """Seconds beyond its job's timeout when a worker is killed: SIGALRM cannot interrupt C code."""
         return float(self.spec.get("timeout_grace", 15.0))
+
+    @property
+    def largest_batch(self) -> int:
+        """How many jobs a worker may take at once."""
+        return int(self.spec.get("batch") or LARGEST_BATCH)
 
     @property
     def deadline(self) -> float:

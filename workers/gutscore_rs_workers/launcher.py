@@ -20,8 +20,6 @@ import time
 from dataclasses import dataclass
 from enum import IntEnum
 
-from redis.exceptions import RedisError
-
 from gutscore_rs.capacity import check_room
 from gutscore_rs.errors import CapacityError, StoreError
 from gutscore_rs.identity import is_alive, is_here
@@ -36,7 +34,8 @@ from gutscore_rs_workers.crew import Crew, Death
 from gutscore_rs_workers.handing_on import HandingOn, Legacy
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.lease_keeper import LeaseKeeper
-from gutscore_rs_workers.peek import QueuePeek
+from gutscore_rs_workers.peek import Lookout, QueuePeek
+from gutscore_rs_workers.recovery import Remains, take_over
 from gutscore_rs_workers.shared_memory import SharedMemory
 from gutscore_rs_workers.wakeup import wake_on
 
@@ -45,12 +44,13 @@ __all__ = ["Launch", "Launcher"]
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+# A job that lasts longer than this is not one of those that are taken several at once.
+GLANCE = 0.1
 STOP_GRACE = 3.0
 # Workers that are ready wait so long for the others: one call registers them all.
 PATIENCE_FOR_ALL = 0.25
 # After Redis is gone for this long at the end, the launcher leaves all the same: its leases end by themselves.
 SIGN_OFF_PATIENCE = 15.0
-SHORTEST_PEEK_PAUSE, LONGEST_PEEK_PAUSE = 0.02, 1.0
 
 
 class Phase(IntEnum):
@@ -86,9 +86,7 @@ class Launcher:
         self._keeper = LeaseKeeper(launch, store, self._memory)
         self._crew = Crew(launch, self._memory, Grant())
         self._selector = selectors.DefaultSelector()
-        self._peeks = [QueuePeek(store.client, store.rq_keys.queue(name), self._selector) for name in launch.queues]
-        self._peek_pause = 0.0
-        self._peek_again = 0.0
+        self._lookout = Lookout(store.client, [store.rq_keys.queue(name) for name in launch.queues], self._selector)
         self._reachable = True
         self._phase = Phase.RUNNING
         self._phase_ends = float("inf")
@@ -98,6 +96,7 @@ class Launcher:
         self._children_changed = False
         self._next_look = 0.0
         self._next_cap = 0.0
+        self._next_glance = 0.0
         self._drain_before = min(launch.drain_timeout, 0.1 * launch.record.runtime)
 
     @property
@@ -160,6 +159,7 @@ class Launcher:
             self._crew.kill_overdue()
             self._watch_requester()
             self._cap_logs(now)
+        self._take_from_hoarders(now)
         self._register_ready()
         self._restart()
         self._beat()
@@ -178,8 +178,10 @@ class Launcher:
         moments = [self._next_look, self._keeper.next_beat, self._phase_ends]
         if self._phase is Phase.RUNNING:
             moments.append(self._drain_at)
-        if self._crew.idle() and self._peek_again > now:
-            moments.append(self._peek_again)
+        if self._crew.idle() and self._lookout.again_at > now:
+            moments.append(self._lookout.again_at)
+        if any(child.registered and not child.idle for child in self._crew.children.values()):
+            moments.append(self._next_glance)
         return max(0.0, min(moments) - now)
 
     def _on_signals(self, numbers: bytes) -> None:
@@ -237,8 +239,8 @@ class Launcher:
         if death.clean:
             self._keeper.settle(child.member)
         elif child.ready and not self._ending.fenced:
-            running = death.cursor.execution
-            self._legacies.add(Legacy(child.member, child.rq_name, running, death.reason, cut))
+            remains = Remains(death.cursor.execution, death.reason, death.ends, self._launch.queues, cut)
+            self._legacies.add(Legacy(child.member, child.rq_name, remains))
         if self._crew.crashes_in_window > int(self._launch.spec.get("max_restarts", 5)):
             self._end(
                 f"workers die as soon as they start: {self._crew.last_crash}; see their logs "
@@ -262,6 +264,19 @@ class Launcher:
         for index in self._crew.due_restarts():
             self._watch(self._crew.start(index))
 
+    def _take_from_hoarders(self, now: float) -> None:
+        """A worker took several jobs for short ones, and one of them lasts: the others shall not wait for it."""
+        if now < self._next_glance:
+            return
+        self._next_glance = now + GLANCE
+        hoarders = self._crew.hoarders(GLANCE)
+        if not hoarders or not self._reachable:
+            return
+        try:
+            take_over(self._store, self._memory, hoarders, self._launch.queues)
+        except StoreError as error:
+            log.warning("cannot take jobs from a worker whose job lasts: %s", error)
+
     # -- Redis ----------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
@@ -278,8 +293,7 @@ class Launcher:
     def _note_contact(self, reachable: bool) -> None:
         """What waits on other connections need not know that the way to Redis is cut; it waits on fresh ones after."""
         if not reachable:
-            for peek in self._peeks:
-                peek.close()
+            self._lookout.close()
         self._reachable = reachable
 
     def _obey(self, order: str) -> None:
@@ -346,8 +360,7 @@ class Launcher:
 
     def _finish(self) -> None:
         """All workers are reaped: hand on their jobs, sweep what they started, sign off."""
-        for peek in self._peeks:
-            peek.close()
+        self._lookout.close()
         patience = time.monotonic() + SIGN_OFF_PATIENCE
         while self._legacies and time.monotonic() < patience:
             self._legacies.advance()
@@ -367,35 +380,14 @@ class Launcher:
     # -- work --------------------------------------------------------------------------------------------------
 
     def _look_for_work(self) -> None:
-        """Arm the peeks while somebody is idle."""
-        if self._phase is not Phase.RUNNING or not self._crew.idle() or time.monotonic() < self._peek_again:
-            return
-        for peek in self._peeks:
+        """Watch the queues while somebody is idle."""
+        if self._phase is Phase.RUNNING and self._crew.idle():
             # While beats do not get through, an attempt would only hold up this loop for its timeout.
-            if not self._reachable:
-                return
-            try:
-                peek.arm()
-            except (RedisError, OSError) as error:
-                log.warning("cannot watch a queue: %s", error)
-                self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
-                return
+            self._lookout.look(lambda: self._reachable)
 
     def _on_peek(self, peek: QueuePeek) -> None:
-        """There may be a job: wake one idle worker. If wake-ups bear nothing, look less often."""
-        try:
-            found = peek.ready()
-        except (RedisError, OSError) as error:
-            log.warning("lost the connection that watches a queue: %s", error)
-            self._peek_again = time.monotonic() + LONGEST_PEEK_PAUSE
-            return
-        idle = self._crew.idle()
-        if not found or not idle:
-            return
-        worker = idle[0]
-        if worker.fruitless > 1:
-            self._peek_pause = min(max(self._peek_pause * 2, SHORTEST_PEEK_PAUSE), LONGEST_PEEK_PAUSE)
-            self._peek_again = time.monotonic() + self._peek_pause
-        else:
-            self._peek_pause = 0.0
-        self._crew.wake(worker)
+        """There may be a job: wake one idle worker."""
+        found, idle = self._lookout.answered(peek), self._crew.idle()
+        if found and idle:
+            self._lookout.woke(fruitless=idle[0].fruitless > 1)
+            self._crew.wake(idle[0])

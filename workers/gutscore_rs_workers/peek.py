@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import selectors
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 # noticed soon after it. Without that a launcher would wait on it for ever, and its idle workers with it.
 BLOCK_SECONDS = 10
 ANSWER_SECONDS = 5.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 
 class QueuePeek:
@@ -91,3 +93,58 @@ class QueuePeek:
         if self._connection is not None:
             self._connection.disconnect()
         self._connection = None
+
+
+class Lookout:
+    """Watches the queues of some workers, and says when one of them has work.
+
+    Args:
+        client: As for :class:`QueuePeek`.
+        keys: The queues' lists.
+        selector: Where the peeks stand; their events are handed to :meth:`answered`.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Sequence[str], selector: selectors.BaseSelector) -> None:
+        self._peeks = [QueuePeek(client, key, selector) for key in keys]
+        self._pause = 0.0
+        self.again_at = 0.0
+
+    def look(self, reachable: Callable[[], bool] = lambda: True) -> None:
+        """Have every queue watched, unless it is too early to look again.
+
+        Args:
+            reachable: Asked before each attempt to connect, which may take its whole timeout.
+        """
+        if time.monotonic() < self.again_at:
+            return
+        for peek in self._peeks:
+            if not reachable():
+                return
+            try:
+                peek.arm()
+            except (RedisError, OSError) as error:
+                log.warning("cannot watch a queue: %s", error)
+                self.again_at = time.monotonic() + LONGEST_PAUSE
+                return
+
+    def answered(self, peek: QueuePeek) -> bool:
+        """A peek's socket is readable: whether its queue has a job."""
+        try:
+            return peek.ready()
+        except (RedisError, OSError) as error:
+            log.warning("lost the connection that watches a queue: %s", error)
+            self.again_at = time.monotonic() + LONGEST_PAUSE
+            return False
+
+    def woke(self, *, fruitless: bool) -> None:
+        """A worker was sent to look; if such wake-ups bear nothing, the next look is later."""
+        if fruitless:
+            self._pause = min(max(self._pause * 2, SHORTEST_PAUSE), LONGEST_PAUSE)
+            self.again_at = time.monotonic() + self._pause
+        else:
+            self._pause = 0.0
+
+    def close(self) -> None:
+        """Drop the connections."""
+        for peek in self._peeks:
+            peek.close()

@@ -11,48 +11,48 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+from base64 import b64decode
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import redis
-from rq.callbacks import execute_failure_callback
+from rq.callbacks import execute_failure_callback, execute_stopped_callback
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
+from rq.job import _current_job as CURRENT_JOB  # noqa: N812 - the variable behind rq.get_current_job
 from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
+from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
+from rq.utils import import_attribute
 from rq.worker import SimpleWorker
 
 from gutscore_rs.errors import WorkerLostError
-from gutscore_rs.store import Claim
+from gutscore_rs.store import Claim, End
 from gutscore_rs.store.connection import sent_once
-
-__all__ = [
-    "DEFAULT_FAILURE_TTL",
-    "ExcInfo",
-    "JobBooks",
-    "exception_info",
-    "move_due_jobs",
-    "result_ttl",
-    "wants_another_run",
-]
 
 log = logging.getLogger(__name__)
 
 __all__ = [
+    "CURRENT_JOB",
     "DEFAULT_FAILURE_TTL",
+    "DEFAULT_RESULT_TTL",
+    "DEFAULT_TIMEOUT",
     "JobBooks",
+    "JobTimeoutException",
+    "NoSuchJobError",
     "SealedSerializer",
     "exception_info",
+    "import_attribute",
     "move_due_jobs",
-    "result_ttl",
     "wants_another_run",
 ]
 
+DEFAULT_TIMEOUT = Queue.DEFAULT_TIMEOUT
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -71,6 +71,28 @@ class SealedSerializer:
         raise ValueError(f"{len(data)} bytes stay sealed in this process")
 
 
+class ClaimedJob(Job):
+    """A job that is read from Redis when somebody looks at it: most tasks never do."""
+
+    def __init__(self, claim: Claim, books: JobBooks) -> None:
+        self._id = claim.job_id
+        self._claim = claim
+        self._books = books
+
+    def __getattr__(self, name: str) -> Any:
+        if "_read" in self.__dict__ or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._read = True
+        try:
+            super().__init__(self._claim.job_id, connection=self._books.connection, serializer=self._books.serializer)
+            self.refresh()  # type: ignore[no-untyped-call]
+        except BaseException:
+            del self._read
+            raise
+        self.worker_name = self._claim.worker
+        return getattr(self, name)
+
+
 class JobBooks(SimpleWorker):
     """RQ's own book-keeping for one worker, without its loop, its beats and its registration.
 
@@ -78,62 +100,96 @@ class JobBooks(SimpleWorker):
         name: The worker's RQ name.
         connection: A connection of this process.
         sealed: Neither unpickle anything nor call anything that a job names.
+        options: Of RQ's workers: serializer, job class, exception handlers and so on.
     """
 
     log_result_lifespan = False
 
-    def __init__(self, name: str, connection: redis.Redis, *, sealed: bool = False) -> None:
-        super().__init__(
-            [],
-            name=name,
-            connection=connection,
-            prepare_for_work=False,
-            log_job_description=False,
-            serializer=SealedSerializer() if sealed else None,
-        )
+    def __init__(self, name: str, connection: redis.Redis, *, sealed: bool = False, **options: Any) -> None:
+        if sealed:
+            options["serializer"] = SealedSerializer()
+        usual = {"prepare_for_work": False, "log_job_description": False}
+        super().__init__([], name=name, connection=connection, **(usual | options))
         self._sealed = sealed
 
+    @property
+    def is_stock(self) -> bool:
+        """Whether jobs are of RQ's own class, written by its own serializer, and so need not go through either."""
+        return self.serializer is DefaultSerializer and self.job_class is Job
+
     def job_of(self, claim: Claim) -> Job:
-        """The claimed job as an RQ object. Unpickles its meta: only in processes that run tasks anyway."""
-        job = Job(claim.job_id, connection=self.connection, serializer=self.serializer)
-        job.restore(dict(claim.fields))
-        job.started_at = datetime.fromtimestamp(claim.started_at, UTC)
-        job.worker_name = self.name
+        """The claimed job as an RQ object.
+
+        Reading it unpickles its meta: only in processes that run tasks anyway.
+        """
+        if self.is_stock and claim.is_plain:
+            return ClaimedJob(claim, self)
+        job: Job = self.job_class.fetch(claim.job_id, connection=self.connection, serializer=self.serializer)
         return job
 
-    def perform(self, job: Job) -> Any:
-        """Run the job's function within its timeout; whatever it raises comes out."""
-        timeout = job.timeout or Queue.DEFAULT_TIMEOUT
-        if timeout < 0:
-            return job.perform()
-        with UnixSignalDeathPenalty(timeout, JobTimeoutException, job_id=job.id):
-            return job.perform()
+    def succeeded(self, claim: Claim, job: Job, value: Any, started_at: float) -> None:
+        """Book a good end by RQ's code: callbacks, dependents, repeats, groups, webhooks, ``Retry`` results.
 
-    def succeeded(self, claim: Claim, job: Job, value: Any) -> None:
-        """Book a good end by RQ's code: callbacks, dependents, repeats, groups, webhooks, ``Retry`` results."""
+        Args:
+            claim: What was run.
+            job: The same as RQ's object.
+            value: What it returned.
+            started_at: Seconds by the server's clock.
+        """
         with sent_once(self.connection):
-            self._finalize_success(job, self._queue(claim.queue), self._execution(claim.job_id, claim.execution), value)
+            execution = self._begun(claim, job, started_at)
+            self._finalize_success(job, self._queue(claim.queue), execution, value)
 
-    def failed(self, claim: Claim, job: Job, exc_info: ExcInfo) -> None:
-        """Book an exception by RQ's code: retries, failure callback, dependents, webhooks."""
+    def failed(self, claim: Claim, job: Job, exc_info: ExcInfo, started_at: float) -> None:
+        """Book an exception by RQ's code: retries, failure callback, dependents, webhooks; see :meth:`succeeded`."""
         with sent_once(self.connection):
-            execution = self._execution(claim.job_id, claim.execution)
+            execution = self._begun(claim, job, started_at)
             self._finalize_failure(job, self._queue(claim.queue), execution, exc_info)
 
-    def lost(self, job_id: str, execution: str, queue_name: str, reason: str) -> bool:
+    def ended_well(self, end: End) -> None:
+        """Book a good end of which only this is left: its worker died before RQ's code could (see ``succeeded``)."""
+        try:
+            job = Job.fetch(end.job_id, connection=self.connection, serializer=self.serializer)
+        except NoSuchJobError:
+            return
+        value = self.serializer.loads(b64decode(end.result)) if end.result else None
+        with sent_once(self.connection):
+            execution = self._execution(end.job_id, end.execution)
+            job.started_at = execution.created_at = datetime.fromtimestamp(end.started_at, UTC)
+            self._finalize_success(job, self._queue(end.queue), execution, value)
+
+    def _begun(self, claim: Claim, job: Job, started_at: float) -> Execution:
+        """The execution; a job of a batch began later than it was taken."""
+        execution = self._execution(claim.job_id, claim.execution)
+        assert job.created_at  # noqa: S101 - a claimed job is read before it is written to
+        job.started_at = execution.created_at = datetime.fromtimestamp(started_at, UTC)
+        return execution
+
+    def lost(self, job_id: str, execution: str, queue_name: str, reason: str, *, stopped: bool = False) -> bool:
         """Book a job whose worker died in the middle: retried if it may be, else failed with the reason.
+
+        Args:
+            job_id: The job.
+            execution: The execution that was cut.
+            queue_name: Full name of its queue.
+            reason: Why, for its record.
+            stopped: Its user asked for it: it is stopped, not failed, and not retried.
 
         Returns:
             False when the job does not exist any more.
         """
         try:
-            job = Job.fetch(job_id, connection=self.connection, serializer=self.serializer)
+            job = self.job_class.fetch(job_id, connection=self.connection, serializer=self.serializer)
         except NoSuchJobError:
             return False
         error = WorkerLostError(reason)
         job.ended_at = datetime.now(UTC)
         job._status = JobStatus.FAILED  # noqa: SLF001 - as RQ's _finalize_failure; callbacks see it
-        if not job.should_retry and not self._sealed:
+        if stopped:
+            self._stopped_job_id = job_id
+            if not self._sealed:
+                execute_stopped_callback(job, UnixSignalDeathPenalty)
+        elif not job.should_retry and not self._sealed:
             try:
                 execute_failure_callback(job, UnixSignalDeathPenalty, WorkerLostError, error, None)
             except Exception:
@@ -152,11 +208,6 @@ class JobBooks(SimpleWorker):
 
     def _execution(self, job_id: str, execution: str) -> Execution:
         return Execution(execution, job_id, self.connection, worker_name=self.name)
-
-
-def result_ttl(job: Job) -> int:
-    """Seconds to keep the job's result, -1 for ever."""
-    return int(job.get_result_ttl(DEFAULT_RESULT_TTL))
 
 
 def wants_another_run(value: Any) -> bool:

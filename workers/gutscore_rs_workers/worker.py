@@ -1,8 +1,11 @@
-"""A worker: claims RQ jobs one after the other and runs them in its own process.
+"""A worker: claims RQ jobs in batches and runs them one after the other in its own process.
 
 Its launcher forks it, registers it, beats for it, wakes it when there is work, and buries it. Signals:
 SIGTERM cuts the running job (it goes back to its queue) and ends the worker; SIGINT is ignored, since a Ctrl-C is the
 requester's business. Exit code 0: in order; 75: in order, but it may hold a job; 70: an error of ours.
+
+What it has done lies in an outbox until Redis knows it, and one call books that and takes the next batch. A job that
+was taken and not begun when the worker ends, or loses its lease, goes back to where it was.
 """
 
 from __future__ import annotations
@@ -13,20 +16,25 @@ import random
 import signal
 import socket
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
-from gutscore_rs.access import Access
+import redis
+
 from gutscore_rs.errors import StoreError, StoreUnavailableError
-from gutscore_rs.store import Claim, Store
+from gutscore_rs.store import Claim, End, Jobs
 from gutscore_rs.store.connection import translated
+from gutscore_rs_workers.pace import LARGEST_BATCH, Pace
+from gutscore_rs_workers.performing import Performer
 from gutscore_rs_workers.rq_bridge import (
     DEFAULT_FAILURE_TTL,
+    DEFAULT_RESULT_TTL,
     JobBooks,
+    NoSuchJobError,
     exception_info,
-    result_ttl,
     wants_another_run,
 )
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
@@ -45,17 +53,51 @@ class JobCut(BaseException):
     """SIGTERM while a job ran: it is put back. Not an Exception, so that user code does not swallow it."""
 
 
+class JobStore(Protocol):
+    """What of a store a worker needs."""
+
+    @property
+    def client(self) -> redis.Redis: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def where(self) -> str: ...
+    def ping(self) -> bool: ...
+    def time(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a launcher gives to a worker at its fork."""
+    """What a launcher gives to a worker at its fork.
 
-    access: Access
+    Attributes:
+        open_store: Opens a store of the worker's own.
+        open_books: Makes RQ's book-keeping over the store's connection.
+        largest_batch: How many jobs it may take at once.
+        max_jobs: How many it may take before it ends; None: any number.
+        reorder: The order of the queues after a job of one of them; None: it stays.
+    """
+
+    open_store: Callable[[], JobStore]
+    open_books: Callable[[str, redis.Redis], JobBooks]
     index: int
     rq_name: str
     queues: Sequence[str]
     control: socket.socket
     memory: SharedMemory
     timeout_grace: float
+    largest_batch: int = LARGEST_BATCH
+    max_jobs: int | None = None
+    reorder: Callable[[list[str], str], list[str]] | None = None
+
+
+@dataclass(slots=True)
+class Done:
+    """Ends that Redis does not know yet."""
+
+    ends: list[End] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    worked: float = 0.0
 
 
 class Worker:
@@ -64,10 +106,16 @@ class Worker:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._memory = context.memory
+        self._pace = Pace(context.largest_batch)
+        self._queues = list(context.queues)
+        self._batch = 0
+        self._jobs = 0
+        self._done = Done()
         self._stopping = False
         self._in_user_code = False
         self._unsure = False
         self._registered = False
+        self._rested = False
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
@@ -79,29 +127,31 @@ class Worker:
             self._open()
         while not self._leaving():
             if not self._may_claim():
+                self._settle()
                 self._wait(0.2)
                 continue
-            claim = self._claim()
-            if claim is None:
+            claims = self._claim()
+            if claims:
+                self._run_batch(claims)
+            elif not self._unsure:
                 # Unsure, it must look again by itself: nobody else would find a job that it holds unawares.
-                if not self._unsure:
-                    self._rest()
-                continue
-            self._tell(TOOK)
-            self._run_claim(claim)
+                self._rest()
+        self._settle()
         return EXIT_UNSURE if self._unsure else 0
 
     def _rest(self) -> None:
         """Wait for work, and say so again now and then, should a wake-up have been lost."""
         woken = False
+        self._rested = True
         while not woken and not self._leaving():
             if self._registered:
                 self._tell(IDLE)
             woken = self._wait(SAY_AGAIN)
 
     def _open(self) -> None:
-        self._store = Store.open(self._context.access, name=self._context.rq_name)
-        self._books = JobBooks(self._context.rq_name, self._store.client)
+        self._store = self._context.open_store()
+        self._books = self._context.open_books(self._context.rq_name, self._store.client)
+        self._performer = Performer(plain=self._books.is_stock)
         self._connect()
 
     def _leaving(self) -> bool:
@@ -123,19 +173,58 @@ class Worker:
             else:
                 return
 
-    def _claim(self) -> Claim | None:
+    # -- claiming and booking --------------------------------------------------------------------------------
+
+    def _claim(self) -> Sequence[Claim]:
+        """Book what is done and take jobs."""
         try:
             if self._unsure:
+                self._exchange(0)
                 self._give_back_unbegun()
-            end = self._memory.work_end
-            left = end - time.monotonic() if end else None
-            return self._store.jobs.claim(self._context.queues, self._context.rq_name, left)
+            return self._exchange(self._most())
         except StoreError as error:
             # The claim may have been made although its reply was lost.
             self._unsure = True
             log.warning("cannot look for jobs: %s", error)
             self._wait(0.5 + random.random())  # noqa: S311 - jitter
-            return None
+            return ()
+
+    def _most(self) -> int:
+        left = self._context.max_jobs
+        return self._pace.size if left is None else min(self._pace.size, left - self._jobs)
+
+    def _exchange(self, most: int) -> Sequence[Claim]:
+        done, left = self._done, None
+        if not done.ends and not most:
+            return ()
+        if most and self._memory.work_end:
+            left = self._memory.work_end - time.monotonic()
+        got = self._store.jobs.exchange(
+            self._queues, self._context.rq_name, done.ends, most=most, seconds=left, worked=done.worked
+        )
+        if done.ends:
+            self._done = Done()
+            for outcome, end, claim in zip(got.outcomes, done.ends, done.claims, strict=True):
+                self._heed(outcome, end, claim)
+            # Only now: until RQ's code has booked what is its own business, our death would lose it.
+            self._memory.clear_ends(self._context.index)
+        return got.claims
+
+    def _heed(self, outcome: str, end: End, claim: Claim) -> None:
+        if outcome == "fenced":
+            log.warning("job %s was given to another worker meanwhile; its outcome here is dropped", end.job_id)
+        elif outcome == "complex":
+            value = self._books.serializer.loads(b64decode(end.result)) if end.result else None
+            self._persist(lambda: self._book_success(claim, self._books.job_of(claim), value, end.started_at))
+
+    def _settle(self) -> None:
+        """Book what is done, and take nothing."""
+        if self._done.ends:
+            self._persist(self._book_done)
+
+    def _book_done(self) -> str:
+        self._exchange(0)
+        return "ok"
 
     def _give_back_unbegun(self) -> None:
         jobs, name = self._store.jobs, self._context.rq_name
@@ -147,72 +236,160 @@ class Worker:
                 jobs.drop_claim(name, job_id, execution)
         self._unsure = False
 
-    def _run_claim(self, claim: Claim) -> None:
-        try:
-            timeout, job = claim.timeout, self._books.job_of(claim)
-        except Exception as error:
-            log.exception("job %s cannot be read", claim.job_id)
-            text = f"The job cannot be read: {error!r}"
-            self._persist(lambda: self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL))
-            return
-        deadline = 0.0 if timeout < 0 else time.monotonic() + timeout + self._context.timeout_grace
-        self._memory.write(self._context.index, Cursor(claim.execution, deadline, timeout < 0))
-        self._run_job(claim, job)
-        # Left as it is when that raised: a job which breaks its worker fails with it, and breaks no other.
-        self._memory.write(self._context.index, Cursor())
+    def _put_back(self, claims: Sequence[Claim]) -> None:
+        """Jobs that were not begun, or cut, go back to where they were."""
+        put_back = self._store.jobs.put_back
+        for claim in reversed(claims):
+            self._persist(lambda one=claim: put_back(one.job_id, one.execution, one.queue, one.worker))  # type: ignore[misc]
 
-    def _run_job(self, claim: Claim, job: Any) -> None:
-        started = time.monotonic()
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def _run_batch(self, claims: Sequence[Claim]) -> None:
+        if self._rested:
+            self._tell(TOOK)
+            self._rested = False
+        self._batch += 1
+        begun_at, longest = time.monotonic(), 0.0
+        clock = claims[0].started_at - begun_at
+        last, count = begun_at, len(claims)
+        for position, claim in enumerate(claims):
+            # A job that is taken may still wait for a long one before it: its lease may be over, or the set.
+            if position and (self._leaving() or not self._may_claim()):
+                self._put_back(claims[position:])
+                break
+            if not self._run_claim(claim, last, clock, count - position - 1):
+                if self._stopping:
+                    self._put_back(claims[position + 1 :])
+                break
+            now = time.monotonic()
+            longest = max(longest, now - last)
+            last = now
+        # Left as it is when a job raised through: one that breaks its worker fails with it, and breaks no other.
+        self._memory.write(self._context.index, Cursor())
+        self._pace.learn(count, last - begun_at, longest)
+        self._count(count, claims[0].queue)
+
+    def _count(self, jobs: int, queue: str) -> None:
+        self._jobs += jobs
+        self._memory.set_jobs_done(self._context.index, self._jobs)
+        if self._context.max_jobs is not None and self._jobs >= self._context.max_jobs:
+            self._stopping = True
+        if self._context.reorder:
+            self._queues = self._context.reorder(self._queues, queue)
+
+    def _run_claim(self, claim: Claim, now: float, clock: float, behind: int) -> bool:
+        """Run one job; False: those behind it are not to be run."""
+        index, timeout = self._context.index, claim.timeout
+        deadline = 0.0 if timeout < 0 else now + timeout + self._context.timeout_grace
+        self._memory.write(index, Cursor(claim.execution, deadline, timeout < 0, now, self._batch, behind))
+        # After the cursor is written: so either the launcher sees this job begun, or we see that it took it back.
+        if self._memory.taken_batch(index) == self._batch:
+            return False
         try:
-            value = self._perform(job)
+            job, _ = self._job_of(claim), claim.result_ttl(DEFAULT_RESULT_TTL)
+        except NoSuchJobError:
+            self._persist(lambda: self._drop(claim))
+            return True
+        except Exception as error:  # noqa: BLE001 - whatever users, or others, wrote into Redis
+            garbage = error
+            self._persist(lambda: self._book_garbage(claim, garbage))
+            return True
+        return self._run_job(claim, job, now + clock, clock)
+
+    def _job_of(self, claim: Claim) -> Any:
+        """The job as RQ's object; what must be read from Redis is waited for."""
+        while True:
+            try:
+                with translated(self._store.where):
+                    return self._books.job_of(claim)
+            except StoreUnavailableError as error:
+                log.warning("a job waits for Redis: %s", error)
+                time.sleep(0.2 + random.random() * 0.3)  # noqa: S311 - jitter
+
+    def _run_job(self, claim: Claim, job: Any, started_at: float, clock: float) -> bool:
+        try:
+            value = self._perform(claim, job)
         except JobCut:
-            self._persist(lambda: self._store.jobs.put_back(claim.job_id, claim.execution, claim.queue, claim.worker))
+            self._put_back([claim])
+            return False
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
             log.warning("job %s failed: %r", claim.job_id, error)
             exc_info = exception_info()
-            self._persist(lambda: self._fail(claim, job, exc_info))
+            self._persist(lambda: self._book_failure(claim, job, exc_info, started_at))
         else:
-            worked = time.monotonic() - started
-            self._persist(lambda: self._succeed(claim, job, value, worked))
+            self._succeed(claim, job, value, started_at, time.monotonic() + clock)
+        return True
 
-    def _perform(self, job: Any) -> Any:
+    def _perform(self, claim: Claim, job: Any) -> Any:
         self._in_user_code = True
         try:
             if self._stopping:
                 raise JobCut
-            return self._books.perform(job)
+            return self._performer.perform(claim, job)
         finally:
             self._in_user_code = False
 
-    def _succeed(self, claim: Claim, job: Any, value: Any, worked: float) -> str:
-        ttl = result_ttl(job)
-        if claim.is_plain and ttl != 0 and not wants_another_run(value):
-            outcome = self._store.jobs.finish(claim, result=self._serialized(job, value), result_ttl=ttl, worked=worked)
-            if outcome != "complex":
-                return outcome
-        return self._book(claim, lambda: self._books.succeeded(claim, job, value))
+    def _succeed(self, claim: Claim, job: Any, value: Any, started_at: float, ended_at: float) -> None:
+        ttl = claim.result_ttl(DEFAULT_RESULT_TTL)
+        if not claim.is_plain or ttl == 0 or wants_another_run(value):
+            self._persist(lambda: self._book_success(claim, job, value, started_at))
+            return
+        result = self._serialized(value)
+        # Whoever took the rest of a batch from us wrote the record of the job that lasts.
+        recorded = claim.recorded or self._memory.taken_batch(self._context.index) == self._batch
+        end = End(claim.queue, claim.job_id, claim.execution, ttl, started_at, ended_at, result, recorded)
+        self._note(end, claim, ended_at - started_at)
 
-    def _fail(self, claim: Claim, job: Any, exc_info: Any) -> str:
-        return self._book(claim, lambda: self._books.failed(claim, job, exc_info))
+    def _note(self, end: End, claim: Claim, worked: float) -> None:
+        """An end waits for the next call, where nothing can lose it; one that finds no room there is booked now."""
+        done = self._done
+        done.ends.append(end)
+        done.claims.append(claim)
+        done.worked += worked
+        if not self._memory.put_end(self._context.index, end):
+            self._settle()
+
+    def _serialized(self, value: Any) -> bytes:
+        if value is None:
+            return b""
+        dumps = self._books.serializer.dumps
+        try:
+            return b64encode(dumps(value))
+        except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
+            return b64encode(dumps("Unserializable return value"))
+
+    def _book_success(self, claim: Claim, job: Any, value: Any, started_at: float) -> str:
+        return self._book(claim, lambda: self._books.succeeded(claim, job, value, started_at))
+
+    def _book_failure(self, claim: Claim, job: Any, exc_info: Any, started_at: float) -> str:
+        return self._book(claim, lambda: self._books.failed(claim, job, exc_info, started_at))
 
     def _book(self, claim: Claim, write: Callable[[], None]) -> str:
         """Let RQ's code book an outcome; as it keeps some of its failures to itself, see that it did."""
         if not self._store.jobs.holds(claim):
             return "fenced"
-        with translated(self._store.where):
-            write()
+        try:
+            with translated(self._store.where):
+                write()
+        except NoSuchJobError:
+            return self._drop(claim)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - garbage in the record, or a callback
+            return self._book_garbage(claim, error)
         if self._store.jobs.holds(claim):
             raise StoreUnavailableError(f"RQ could not book the outcome of job {claim.job_id}")
         return "ok"
 
-    @staticmethod
-    def _serialized(job: Any, value: Any) -> bytes | None:
-        if value is None:
-            return None
-        try:
-            return bytes(job.serializer.dumps(value))
-        except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
-            return bytes(job.serializer.dumps("Unserializable return value"))
+    def _book_garbage(self, claim: Claim, error: Exception) -> str:
+        log.error("job %s cannot be read", claim.job_id, exc_info=error)
+        text = f"The job cannot be read: {error!r}"
+        return self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL)
+
+    def _drop(self, claim: Claim) -> str:
+        """Its user deleted the job meanwhile."""
+        self._store.jobs.drop_claim(claim.worker, claim.job_id, claim.execution)
+        return "ok"
 
     def _persist(self, write: Callable[[], str]) -> None:
         """Book an outcome; an outage of Redis keeps it here until it is over (rulings 7)."""
@@ -228,6 +405,8 @@ class Worker:
             if outcome == "fenced":
                 log.warning("a job of this worker was given to another meanwhile; its outcome here is dropped")
             return
+
+    # -- the launcher ----------------------------------------------------------------------------------------
 
     def _tell(self, message: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
