@@ -24,7 +24,16 @@
     |-- NoProvisionerError                nobody is there to carry out the request
     |-- OperationRefusedError             an operation that is forged, stale, replayed or unknown
     |-- WorkersNotReadyError              the workers did not all come in time (also TimeoutError)
-    |-- WorkerLostError                   the worker that ran a task is gone
+    |-- TaskError                         a task will not bring a result
+    |   |-- WorkerLostError               the worker that ran it is gone
+    |   |-- TaskFailedError               it failed with what cannot be brought here as it is
+    |   |-- TaskTimeoutError              it ran beyond its timeout (also TimeoutError)
+    |   |-- WalltimeError                 no resource set has the time that it takes
+    |   |-- DependencyError               what it depends on failed
+    |   `-- PayloadTooLargeError          its arguments or its result (also ValueError)
+    |-- CallRefusedError                  a call or a result that is not signed for its job
+    |-- RemoteTracebackError              carries the traceback of a task, as the cause of its exception
+    |-- ExecutorBrokenError               no worker can come (also concurrent.futures.BrokenExecutor)
     `-- DriverError                       the case's driver program cannot be found or failed
 
 Each message says what happened, to what, and what to do next. All derive from
@@ -32,6 +41,8 @@ Each message says what happened, to what, and what to do next. All derive from
 """
 
 from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
 
 
 class GutscoreError(RuntimeError):
@@ -132,8 +143,47 @@ class WorkersNotReadyError(GutscoreError, TimeoutError):
     """The workers were not all active when the waiting time ended."""
 
 
-class WorkerLostError(GutscoreError):
+class TaskError(GutscoreError):
+    """A task will not bring a result."""
+
+
+class WorkerLostError(TaskError):
     """The worker that ran a task is gone."""
+
+
+class TaskFailedError(TaskError):
+    """A task failed; its exception cannot be brought here as it is, its text is this one's."""
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A task ran beyond its timeout."""
+
+
+class WalltimeError(TaskError):
+    """No resource set has the time left that a task says it takes."""
+
+
+class DependencyError(TaskError):
+    """What a task depends on failed; the cause is its exception."""
+
+
+class PayloadTooLargeError(TaskError, ValueError):
+    """A task's arguments or its result are more than may go through Redis."""
+
+
+class CallRefusedError(GutscoreError):
+    """A call or a result that was not made by a holder of the case's key for its job."""
+
+
+class RemoteTracebackError(GutscoreError):
+    """The traceback of a task on its worker; the cause of the exception that its future raises."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class ExecutorBrokenError(GutscoreError, BrokenExecutor):
+    """No worker can come to run what was submitted."""
 
 
 class DriverError(GutscoreError):

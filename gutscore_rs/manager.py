@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gutscore_rs.case import Case, open_config
 from gutscore_rs.config import CaseConfig, Description, from_mapping, load
 from gutscore_rs.errors import ConfigError, ReleaseError, RequestError, SerializationError, WorkersNotReadyError
+from gutscore_rs.executor import Executor
 from gutscore_rs.identity import this_process
 from gutscore_rs.operations.client import OperationsClient
 from gutscore_rs.overview import Overview
@@ -57,6 +58,7 @@ class ResourceManager:
         self._case = case
         self._operations: OperationsClient | None = None
         self._sets: dict[int, ResourceSetBaseclass] = {}
+        self._executors: list[Executor] = []
         self._say: Callable[[str], None] = lambda _text: None
 
     @classmethod
@@ -226,6 +228,15 @@ class ResourceManager:
         """Put a call on the default task queue; keywords as in ``rq.Queue.enqueue``."""
         return self.tasks.enqueue(function, *args, **kwargs)
 
+    def executor(self, **options: Any) -> Executor:
+        """A ``concurrent.futures`` executor on this case's workers; for its options see :class:`Executor`.
+
+        It ends with this manager's context: what is pending then is taken back.
+        """
+        executor = Executor(self.case, **options)
+        self._executors.append(executor)
+        return executor
+
     def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Iterator[Job]:
         """Yield jobs as they finish or fail.
 
@@ -280,6 +291,8 @@ class ResourceManager:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
         if self._sets:
             self.release()
 

@@ -8,6 +8,7 @@ import redis
 
 from gutscore_rs.access import Access
 from gutscore_rs.errors import StateConflictError
+from gutscore_rs.store.calls import CallRecord, Calls, CallState
 from gutscore_rs.store.claims import Claim, End, Exchange
 from gutscore_rs.store.connection import PATIENCE, ServerFacts, connect, describe, inspect_server, translated
 from gutscore_rs.store.history import History
@@ -30,6 +31,8 @@ from gutscore_rs.store.submissions import Submissions
 from gutscore_rs.store.workers import WorkerRegistry
 
 __all__ = [
+    "CallRecord",
+    "CallState",
     "CaseKeys",
     "Claim",
     "End",
@@ -59,6 +62,7 @@ class Store:
         sets: Resource sets and their states.
         workers: The registry of workers.
         jobs: RQ jobs.
+        calls: Calls of executors.
         provisioners: Provisioners, duties, locks, nonces.
         history: Events and deaths.
         submissions: Submissions to Slurm.
@@ -75,6 +79,7 @@ class Store:
         self.sets = ResourceSets(client, scripts, self.keys, where)
         self.workers = WorkerRegistry(client, scripts, self.keys, self.rq_keys, where)
         self.jobs = Jobs(client, scripts, where, self.rq_keys)
+        self.calls = Calls(client, scripts, self.keys, self.rq_keys, where)
         self.provisioners = Provisioners(client, scripts, self.keys, where)
         self.submissions = Submissions(client, self.keys, where)
         self.polls = Polls(client, scripts, where)

@@ -21,6 +21,8 @@ from gutscore_rs.store.keys import RqKeys
 from gutscore_rs.store.records import name_of
 from gutscore_rs.store.scripts import Argument, Scripts
 
+# Sent to whoever awaits a result instead of one: the job's own record tells.
+LOOK_AT_JOB = b"?"
 WORKER_TTL = 480  # rq.defaults.DEFAULT_WORKER_TTL (420) and the minute that RQ adds
 
 
@@ -248,6 +250,16 @@ class Jobs:
             pipeline.hset(key, "gs_claim", _LAST_CLAIM if for_good else _claim_number())
             pipeline.expire(key, WORKER_TTL)
             pipeline.execute()
+
+    def notify(self, job_id: str) -> None:
+        """Tell whoever awaits the result of a job that its record has news."""
+        with translated(self._where):
+            stream = self._client.hget(self.keys.job(job_id), "gs_reply")
+            if stream:
+                pipeline = self._client.pipeline(transaction=False)
+                pipeline.xadd(stream, {job_id: LOOK_AT_JOB})
+                pipeline.expire(stream, 3600)
+                pipeline.execute()
 
     def drop_claim(self, worker: str, job_id: str, execution: str) -> None:
         """Forget an execution whose job was deleted."""

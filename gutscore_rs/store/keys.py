@@ -41,6 +41,11 @@ key (prefix ``gutscore:{<case>}``)             type    content; TTL; who writes 
                                                        operation's expiry; provisioner
 ``:lost``                                      STREAM  each death: at, resource_set, member, host, pid,
                                                        reason, job; capped at 10,000; launcher, provisioner
+``:executor:<id>``                             STRING  number of the newest batch of calls that an executor sent;
+                                                       1 day, renewed; executor
+``:executor:<id>:replies``                     STREAM  job id -> sealed result, or ``?`` (look at the job), of its
+                                                       calls; an hour after the newest; worker, emptied by the
+                                                       executor
 ``:events``                                    STREAM  each change of state: at, resource_set, generation,
                                                        from, state, why; capped at 10,000; every script
 =============================================  ======  ====================================================
@@ -63,12 +68,12 @@ What all cases of a user share on one Redis, about one Slurm cluster (prefix ``g
 ``:poll`` (STRING, *msgpack*: the newest look at that user's jobs: at, error, rows; an hour; provisioner) and
 ``:poller`` (STRING: who looks now; seconds; provisioner).
 
-RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`.
-Scripts on them declare the entry keys and derive those of jobs and executions: plain server or Sentinel,
-no Cluster. Fields that we add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's number
-and what it returned), ``gs_time`` on a job (seconds that it takes, as its enqueuer said), ``gs_done`` and
-``gs_returned`` (the execution that ended it, that was put back), ``gs_deliveries`` (how often it came back from a lost
-host).
+RQ's own keys (prefix ``rq``, see rq 3.0's source) that our scripts touch are made by :class:`RqKeys`. Scripts on them
+declare the entry keys and derive those of jobs and executions: plain server or Sentinel, no Cluster. Fields that we
+add to RQ's hashes: ``gs_claim`` and ``gs_claimed`` on a worker (the newest claim's number and what it returned),
+``gs_time`` on a job (seconds that it takes, as its enqueuer said) and ``gs_reply`` (the stream where its result is
+awaited), ``gs_done`` and ``gs_returned`` (the execution that ended it, that was put back), ``gs_deliveries`` (how
+often it came back from a lost host).
 """
 
 from __future__ import annotations
@@ -106,6 +111,12 @@ class CaseKeys:
 
     def launchers(self, wgroup_id: int) -> str:
         return f"{self.root}:resource_set:{wgroup_id}:launchers"
+
+    def executor(self, executor_id: str) -> str:
+        return f"{self.root}:executor:{executor_id}"
+
+    def replies(self, executor_id: str) -> str:
+        return f"{self.root}:executor:{executor_id}:replies"
 
     def lock(self, wgroup_id: int) -> str:
         return f"{self.root}:resource_set:{wgroup_id}:lock"

@@ -18,6 +18,7 @@ from gutscore_rs.store.records import raw_name
 ScriptName = Literal[
     "attach",
     "beat",
+    "cancel_calls",
     "count",
     "detach",
     "exchange",
@@ -33,6 +34,7 @@ ScriptName = Literal[
     "request",
     "restore",
     "return_job",
+    "submit_calls",
     "transition",
 ]
 Argument = str | bytes | int | float

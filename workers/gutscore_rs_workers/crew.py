@@ -107,6 +107,7 @@ class Crew:
             self._memory,
             launch.timeout_grace,
             launch.largest_batch,
+            launch.access.signing_key,
         )
         self._memory.reset(index)
         pid = fork_process(
@@ -164,6 +165,11 @@ class Crew:
     def idle(self) -> list[Child]:
         """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up."""
         return [child for child in self.children.values() if child.idle and child.state == "alive"]
+
+    @property
+    def looking(self) -> bool:
+        """Whether a worker was sent to look and has not said what it found: until then the job seen may be its."""
+        return any(child.woken and child.state == "alive" for child in self.children.values())
 
     def wake(self, child: Child) -> None:
         """Send an idle worker to look."""

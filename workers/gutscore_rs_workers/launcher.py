@@ -381,7 +381,7 @@ class Launcher:
 
     def _look_for_work(self) -> None:
         """Watch the queues while somebody is idle."""
-        if self._phase is Phase.RUNNING and self._crew.idle():
+        if self._phase is Phase.RUNNING and self._crew.idle() and not self._crew.looking:
             # While beats do not get through, an attempt would only hold up this loop for its timeout.
             self._lookout.look(lambda: self._reachable)
 

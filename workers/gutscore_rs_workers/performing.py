@@ -16,10 +16,9 @@ from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any
 
+from gutscore_rs.calls import Call, open_call
 from gutscore_rs.store import Claim
 from gutscore_rs_workers.rq_bridge import CURRENT_JOB, DEFAULT_TIMEOUT, JobTimeoutException, import_attribute
-
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class TimeLimit:
@@ -78,10 +77,16 @@ class Performer:
 
     Args:
         plain: Whether jobs are written with RQ's own serializer and class: else all of them go RQ's way.
+        key: The case's signing key, to open the calls of its executors; None: this worker is of no case.
+
+    Attributes:
+        largest_result: Most bytes that the result of the newest call of an executor may have.
     """
 
-    def __init__(self, *, plain: bool) -> None:
+    def __init__(self, *, plain: bool, key: bytes | None = None) -> None:
         self._plain = plain
+        self._key = key
+        self.largest_result = 0
         self._functions = Functions()
         self._limit = TimeLimit()
 
@@ -108,7 +113,15 @@ class Performer:
             self._limit.end()
 
     def _call_of(self, claim: Claim) -> Call | None:
-        """What is to be called; None: RQ shall find out, or say why it cannot."""
+        """What is to be called; None: RQ shall find out, or say why it cannot.
+
+        Raises:
+            CallRefusedError: Its result is awaited by an executor, but none of the case's has sent it.
+        """
+        if claim.reply and self._key is not None:
+            opened = open_call(self._key, claim.job_id, claim.data)
+            self.largest_result = opened.largest_result
+            return opened.call
         if not self._plain:
             return None
         try:

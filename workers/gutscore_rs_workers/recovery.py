@@ -164,4 +164,5 @@ def _fail_or_retry(
         exists = books.lost(job_id, execution, queue, reason, stopped=stopped)
     if not exists:
         store.jobs.drop_claim(books.name, job_id, execution)
+    store.jobs.notify(job_id)
     log.warning("job %s: %s", job_id, reason)

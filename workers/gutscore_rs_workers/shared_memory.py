@@ -152,6 +152,8 @@ class SharedMemory:
         """Worker: a job ended; False: the outbox has no room for it."""
         at = _FIRST + index * _SLOT + _BOX_AT
         emptied, used = _BOX.unpack(self._map[at : at + _BOX.size])
+        if len(end.result) > _ROOM:
+            return False
         packed = msgpack.packb(end)
         if used + len(packed) > _ROOM:
             return False

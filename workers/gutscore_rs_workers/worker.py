@@ -24,7 +24,8 @@ from typing import Any, Protocol
 
 import redis
 
-from gutscore_rs.errors import StoreError, StoreUnavailableError
+from gutscore_rs.calls import seal_error, seal_value
+from gutscore_rs.errors import StoreError, StoreUnavailableError, TaskTimeoutError
 from gutscore_rs.store import Claim, End, Jobs
 from gutscore_rs.store.connection import translated
 from gutscore_rs_workers.pace import LARGEST_BATCH, Pace
@@ -33,6 +34,7 @@ from gutscore_rs_workers.rq_bridge import (
     DEFAULT_FAILURE_TTL,
     DEFAULT_RESULT_TTL,
     JobBooks,
+    JobTimeoutException,
     NoSuchJobError,
     exception_info,
     wants_another_run,
@@ -74,6 +76,7 @@ class WorkerContext:
         open_store: Opens a store of the worker's own.
         open_books: Makes RQ's book-keeping over the store's connection.
         largest_batch: How many jobs it may take at once.
+        signing_key: The case's, to open the calls of its executors; None: it is of no case.
         max_jobs: How many it may take before it ends; None: any number.
         reorder: The order of the queues after a job of one of them; None: it stays.
     """
@@ -87,6 +90,7 @@ class WorkerContext:
     memory: SharedMemory
     timeout_grace: float
     largest_batch: int = LARGEST_BATCH
+    signing_key: bytes | None = None
     max_jobs: int | None = None
     reorder: Callable[[list[str], str], list[str]] | None = None
 
@@ -151,7 +155,7 @@ class Worker:
     def _open(self) -> None:
         self._store = self._context.open_store()
         self._books = self._context.open_books(self._context.rq_name, self._store.client)
-        self._performer = Performer(plain=self._books.is_stock)
+        self._performer = Performer(plain=self._books.is_stock, key=self._context.signing_key)
         self._connect()
 
     def _leaving(self) -> bool:
@@ -313,6 +317,10 @@ class Worker:
             self._put_back([claim])
             return False
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
+            ended_at = time.monotonic() + clock
+            if self._is_awaited(claim) and not claim.may_retry:
+                self._answer_error(claim, error, started_at, ended_at)
+                return True
             log.warning("job %s failed: %r", claim.job_id, error)
             exc_info = exception_info()
             self._persist(lambda: self._book_failure(claim, job, exc_info, started_at))
@@ -330,22 +338,51 @@ class Worker:
             self._in_user_code = False
 
     def _succeed(self, claim: Claim, job: Any, value: Any, started_at: float, ended_at: float) -> None:
+        if self._is_awaited(claim):
+            self._answer(claim, value, started_at, ended_at)
+            return
         ttl = claim.result_ttl(DEFAULT_RESULT_TTL)
         if not claim.is_plain or ttl == 0 or wants_another_run(value):
             self._persist(lambda: self._book_success(claim, job, value, started_at))
             return
         result = self._serialized(value)
-        # Whoever took the rest of a batch from us wrote the record of the job that lasts.
-        recorded = claim.recorded or self._memory.taken_batch(self._context.index) == self._batch
-        end = End(claim.queue, claim.job_id, claim.execution, ttl, started_at, ended_at, result, recorded)
-        self._note(end, claim, ended_at - started_at)
+        end = End(claim.queue, claim.job_id, claim.execution, ttl, started_at, ended_at, result, self._recorded(claim))
+        self._note(end, claim)
 
-    def _note(self, end: End, claim: Claim, worked: float) -> None:
+    def _recorded(self, claim: Claim) -> bool:
+        """Whether RQ has a record of the execution: whoever takes a batch's rest from us writes that of what lasts."""
+        return claim.recorded or self._memory.taken_batch(self._context.index) == self._batch
+
+    def _is_awaited(self, claim: Claim) -> bool:
+        """Whether an executor waits for the result, and this worker can answer it."""
+        return self._context.signing_key is not None and bool(claim.reply)
+
+    def _answer(self, claim: Claim, value: Any, started_at: float, ended_at: float) -> None:
+        key = self._context.signing_key or b""
+        try:
+            result = seal_value(key, claim.job_id, value, largest=self._performer.largest_result)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the task's code
+            self._answer_error(claim, error, started_at, ended_at)
+        else:
+            self._send(claim, result, started_at, ended_at, wrong=False)
+
+    def _answer_error(self, claim: Claim, error: BaseException, started_at: float, ended_at: float) -> None:
+        if isinstance(error, JobTimeoutException):
+            error = TaskTimeoutError(str(error)).with_traceback(error.__traceback__)
+        result = seal_error(self._context.signing_key or b"", claim.job_id, error)
+        self._send(claim, result, started_at, ended_at, wrong=True)
+
+    def _send(self, claim: Claim, result: bytes, started_at: float, ended_at: float, *, wrong: bool) -> None:
+        recorded = self._recorded(claim)
+        name, reply = claim.execution, claim.reply
+        self._note(End(claim.queue, claim.job_id, name, 0, started_at, ended_at, result, recorded, reply, wrong), claim)
+
+    def _note(self, end: End, claim: Claim) -> None:
         """An end waits for the next call, where nothing can lose it; one that finds no room there is booked now."""
         done = self._done
         done.ends.append(end)
         done.claims.append(claim)
-        done.worked += worked
+        done.worked += end.ended_at - end.started_at
         if not self._memory.put_end(self._context.index, end):
             self._settle()
 
@@ -379,12 +416,17 @@ class Worker:
             return self._book_garbage(claim, error)
         if self._store.jobs.holds(claim):
             raise StoreUnavailableError(f"RQ could not book the outcome of job {claim.job_id}")
+        if claim.reply:
+            self._store.jobs.notify(claim.job_id)
         return "ok"
 
     def _book_garbage(self, claim: Claim, error: Exception) -> str:
         log.error("job %s cannot be read", claim.job_id, exc_info=error)
         text = f"The job cannot be read: {error!r}"
-        return self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL)
+        outcome = self._store.jobs.fail(claim, text=text, ttl=DEFAULT_FAILURE_TTL)
+        if claim.reply:
+            self._store.jobs.notify(claim.job_id)
+        return outcome
 
     def _drop(self, claim: Claim) -> str:
         """Its user deleted the job meanwhile."""

@@ -1,0 +1,6 @@
+"""``concurrent.futures`` for the workers of a case."""
+
+from gutscore_rs.executor.executor import Executor
+from gutscore_rs.executor.futures import CallFuture
+
+__all__ = ["CallFuture", "Executor"]
