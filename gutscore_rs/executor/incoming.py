@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -45,17 +46,22 @@ class Incoming:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; at once from within, else within a second."""
+        """End the thread."""
         self._closed = True
         if self._thread is not threading.current_thread():
+            with contextlib.suppress(StoreError):
+                self._store.calls.nudge(self._executor_id)
             self._thread.join()
 
     def _run(self) -> None:
-        newest, read = b"0-0", list[bytes]()
+        replies = self._store.calls.replies(self._executor_id)
+        replies.ask(BLOCK_SECONDS)
         next_round, heard = time.monotonic() + BLOCK_SECONDS, False
         while not self._closed:
             try:
-                newest, read, found = self._store.calls.results(self._executor_id, newest, read, BLOCK_SECONDS)
+                found = replies.take()
+                # Asked before those who wait are woken, who want the interpreter then.
+                replies.ask(BLOCK_SECONDS)
                 for job_id, payload in found.items():
                     self._deliver(job_id, payload)
                 heard = heard or bool(found)
@@ -69,3 +75,4 @@ class Incoming:
             except Exception:
                 # What is wrong with one result must not keep all others waiting.
                 log.exception("a result could not be delivered")
+        replies.close()

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from gutscore_rs.errors import GutscoreError
 from gutscore_rs.executor.futures import CallFuture
 from gutscore_rs.store import CallRecord, Store
+from gutscore_rs.store.calls import Submission
 
 log = logging.getLogger(__name__)
 
 MOST_CALLS, MOST_BYTES = 256, 4 << 20
 # Who submits faster than Redis takes waits at this many bytes.
 MOST_WAITING = 64 << 20
+# Up to this size a call is sent by who submits it: a socket takes it at once.
+AT_ONCE_BYTES = 32 << 10
 
 
 @dataclass(slots=True)
@@ -45,7 +48,9 @@ class Outgoing:
         self._letters: dict[str, Letter] = {}
         self._bytes = 0
         self._number = 0
-        self._sending = False
+        self._sending: list[Letter] = []
+        self._submission: Submission
+        self._line = store.calls.open_line()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gutscore_rs: calls out", daemon=True)
         self._thread.start()
@@ -55,11 +60,13 @@ class Outgoing:
         with self._changed:
             while self._bytes > MOST_WAITING and not self._closed:
                 self._changed.wait()
-            idle = not self._letters and not self._sending
-            self._letters[letter.record.job_id] = letter
-            self._bytes += len(letter.record.data)
-            if idle:
-                self._changed.notify_all()
+            if self._sending or self._letters or self._closed or len(letter.record.data) > AT_ONCE_BYTES:
+                self._letters[letter.record.job_id] = letter
+                self._bytes += len(letter.record.data)
+            else:
+                # Nothing is under way: it goes out here, and the thread only reads what Redis says.
+                self._begin([letter]).ask(self._line)
+            self._changed.notify_all()
 
     def take_back(self, job_id: str) -> bool:
         """Drop a call that was not sent yet; False: it was."""
@@ -84,15 +91,25 @@ class Outgoing:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._sending = False
-                self._changed.notify_all()
-                while not self._letters and not self._closed:
+                while not self._letters and not self._sending and not self._closed:
                     self._changed.wait()
-                if not self._letters:
-                    return
-                batch = self._next_batch()
-                self._sending = True
-            self._send(batch)
+                if not self._sending:
+                    if not self._letters:
+                        break
+                    self._begin(self._next_batch()).ask(self._line)
+                batch, submission = self._sending, self._submission
+            self._finish(batch, submission)
+            with self._changed:
+                self._sending = []
+                self._changed.notify_all()
+        self._line.close()
+
+    def _begin(self, batch: list[Letter]) -> Submission:
+        self._number += 1
+        self._sending = batch
+        records = [letter.record for letter in batch]
+        self._submission = self._store.calls.submission(self._executor_id, self._number, batch[0].future.queue, records)
+        return self._submission
 
     def _next_batch(self) -> list[Letter]:
         """The oldest calls of one queue, as many as go together."""
@@ -110,11 +127,9 @@ class Outgoing:
         self._bytes -= size
         return batch
 
-    def _send(self, batch: Sequence[Letter]) -> None:
-        self._number += 1
+    def _finish(self, batch: Sequence[Letter], submission: Submission) -> None:
         try:
-            queue = batch[0].future.queue
-            self._store.calls.submit(self._executor_id, self._number, queue, [letter.record for letter in batch])
+            submission.finish(self._line)
         except GutscoreError as error:
             self._failed(batch, error)
         except Exception as error:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.jobs import rq_time
 from gutscore_rs.store.keys import CaseKeys, RqKeys
+from gutscore_rs.store.line import Line
 from gutscore_rs.store.scripts import Argument, Scripts
 
 NUMBER_TTL = 24 * 3600
@@ -53,6 +55,74 @@ class CallState:
     text: str = ""
 
 
+class Submission:
+    """Calls that are enqueued in one step; sent again, they change nothing."""
+
+    def __init__(self, scripts: Scripts, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        self._scripts = scripts
+        self._keys = keys
+        self._arguments = arguments
+        self._command = scripts.command("submit_calls", keys, arguments)
+
+    def ask(self, line: Line) -> None:
+        """Send them, and do not wait."""
+        line.ask(self._command)
+
+    def finish(self, line: Line) -> int:
+        """Wait until they are enqueued; how many were (0: they had been before).
+
+        Raises:
+            StoreError: They are not, as far as is known.
+        """
+        try:
+            return int(line.answers(self._command)[0])
+        except NoScriptError:
+            return int(self._scripts.on_line(line, "submit_calls", self._keys, self._arguments))
+
+
+class Replies:
+    """Results of an executor's calls, in the order in which they came.
+
+    Args:
+        line: A connection of its own.
+        key: The stream.
+    """
+
+    def __init__(self, line: Line, key: str) -> None:
+        self._line = line
+        self._key = key
+        self._newest = b"0-0"
+        self._commands: list[Sequence[str | bytes | int]] = []
+
+    def ask(self, seconds: float) -> None:
+        """Wait for the next results from now on; those that were read are dropped."""
+        read = ("XREAD", "BLOCK", max(1, int(seconds * 1000)), "COUNT", 100, "STREAMS", self._key, self._newest)
+        self._commands = [read] if self._newest == b"0-0" else [self._trim(), read]
+        self._line.ask(*self._commands)
+
+    def _trim(self) -> Sequence[str | bytes | int]:
+        milliseconds, number = self._newest.split(b"-")
+        return ("XTRIM", self._key, "MINID", b"%s-%d" % (milliseconds, int(number) + 1))
+
+    def take(self) -> dict[str, bytes]:
+        """Job id -> sealed result, or ``?``; empty: none came in time.
+
+        Raises:
+            StoreError: No reply.
+        """
+        reply = self._line.answers(*self._commands)[-1]
+        streams = list(reply.values()) if isinstance(reply, dict) else [entries for _, entries in reply or []]
+        found: dict[str, bytes] = {}
+        for number, fields in (entry for entries in streams for entry in entries):
+            found.update((job_id.decode(), payload) for job_id, payload in zip(fields[::2], fields[1::2], strict=True))
+            self._newest = number
+        return found
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._line.close()
+
+
 class Calls:
     """Calls of one case's executors."""
 
@@ -63,17 +133,18 @@ class Calls:
         self._rq = rq_keys
         self._where = where
 
-    def submit(self, executor_id: str, number: int, queue: str, calls: Sequence[CallRecord]) -> int:
-        """Enqueue calls, once for each number.
+    def open_line(self) -> Line:
+        """A connection for one thread's :meth:`submission` or :class:`Replies`."""
+        return Line(self._client, self._where)
+
+    def submission(self, executor_id: str, number: int, queue: str, calls: Sequence[CallRecord]) -> Submission:
+        """Calls to be enqueued together, once for each number.
 
         Args:
             executor_id: Who sends them.
             number: Rises with every batch of this executor.
             queue: Full name of the task queue.
             calls: What to run.
-
-        Returns:
-            How many were enqueued; 0: they were before.
         """
         arguments: list[Argument] = [
             number,
@@ -94,42 +165,21 @@ class Calls:
                 call.description,
             )
         keys = [self._keys.executor(executor_id), self._rq.queue(queue), self._rq.queues]
-        return int(self._scripts.run("submit_calls", keys, arguments))
+        return Submission(self._scripts, keys, arguments)
 
     def cancel(self, queue: str, job_ids: Sequence[str]) -> list[bool]:
         """Take calls back; False: a worker has it, or it is over."""
         reply = self._scripts.run("cancel_calls", [self._rq.queue(queue)], [self._rq.prefix, SHORT_QUEUE, *job_ids])
         return [bool(said) for said in reply]
 
-    def results(
-        self, executor_id: str, after: bytes, read: Sequence[bytes], seconds: float
-    ) -> tuple[bytes, list[bytes], dict[str, bytes]]:
-        """Wait for results, and drop those that were read.
+    def replies(self, executor_id: str) -> Replies:
+        """An executor's results."""
+        return Replies(self.open_line(), self._keys.replies(executor_id))
 
-        Args:
-            executor_id: Whose.
-            after: The newest entry that was seen; ``0-0`` at first.
-            read: Entries that are not needed any more.
-            seconds: How long to wait.
-
-        Returns:
-            The newest entry, the new entries, job id -> sealed result or ``?``.
-        """
-        key = self._keys.replies(executor_id)
+    def nudge(self, executor_id: str) -> None:
+        """Wake who listens for an executor's results."""
         with translated(self._where):
-            pipeline = self._client.pipeline(transaction=False)
-            if read:
-                pipeline.xdel(key, *read)
-            pipeline.xread({key: after}, count=100, block=max(1, int(seconds * 1000)))
-            reply: Any = pipeline.execute()[-1]
-        streams = list(reply.values()) if isinstance(reply, dict) else [entries for _, entries in reply or []]
-        found: dict[str, bytes] = {}
-        entries = [entry for stream in streams for entry in stream]
-        for _, fields in entries:
-            for job_id, payload in (fields or {}).items():
-                found[job_id.decode()] = payload
-        numbers = [number for number, _ in entries]
-        return (numbers[-1] if numbers else after), numbers, found
+            self._client.xadd(self._keys.replies(executor_id), {"": ""})
 
     def states(self, job_ids: Sequence[str]) -> Mapping[str, CallState]:
         """How calls stand in RQ's records."""

@@ -42,17 +42,19 @@ class Claim:
         queues: Full names of the queues that were looked at.
         worker: RQ name of the worker that has it.
         started_at: Server seconds of the claim.
-        recorded: Whether RQ's record of the execution was written: only of a job that was taken alone.
+        alone: Whether it was the only one that was asked for.
 
     Attributes:
         queue: Full name of the queue that it came from.
         execution: Names this run of the job; who holds it may finish the job.
+        recorded: Whether RQ's record of the execution was written: of a job that was taken alone, if nobody waits for
+            its result.
     """
 
     __slots__ = ("_row", "execution", "job_id", "queue", "recorded", "started_at", "worker")
 
     def __init__(
-        self, row: Sequence[bytes | None], queues: Sequence[str], worker: str, started_at: float, *, recorded: bool
+        self, row: Sequence[bytes | None], queues: Sequence[str], worker: str, started_at: float, *, alone: bool
     ) -> None:
         self._row = row
         index, job_id, execution = row[0], row[1], row[2]
@@ -62,7 +64,7 @@ class Claim:
         self.execution = execution.decode()
         self.worker = worker
         self.started_at = started_at
-        self.recorded = recorded
+        self.recorded = alone and not row[_REPLY]
 
     @property
     def fields(self) -> Mapping[bytes, bytes]:
@@ -177,19 +179,21 @@ class Exchange:
             ``complex`` (RQ's own code must book it).
         claims: The jobs that were taken.
         at: Server seconds of the call.
+        more: Whether the queue that was looked at last has more jobs.
     """
 
     outcomes: Sequence[str]
     claims: Sequence[Claim]
     at: float
+    more: bool
 
 
 _OUTCOMES = {ord("o"): "ok", ord("f"): "fenced", ord("c"): "complex"}
 
 
-def exchange_of(reply: Sequence[bytes], queues: Sequence[str], worker: str, *, recorded: bool) -> Exchange:
+def exchange_of(reply: Sequence[bytes], queues: Sequence[str], worker: str, *, alone: bool) -> Exchange:
     """Read the script's reply."""
     at = float(reply[1])
-    rows: Iterable[Sequence[bytes | None]] = reply[2:]  # type: ignore[assignment]
-    claims = [Claim(row, queues, worker, at, recorded=recorded) for row in rows]
-    return Exchange([_OUTCOMES[letter] for letter in reply[0]], claims, at)
+    rows: Iterable[Sequence[bytes | None]] = reply[3:]  # type: ignore[assignment]
+    claims = [Claim(row, queues, worker, at, alone=alone) for row in rows]
+    return Exchange([_OUTCOMES[letter] for letter in reply[0]], claims, at, bool(reply[2]))

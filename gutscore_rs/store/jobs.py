@@ -18,6 +18,7 @@ import redis
 from gutscore_rs.store.claims import DEFAULT_TIMEOUT, Claim, End, Exchange, exchange_of, iso_time
 from gutscore_rs.store.connection import translated
 from gutscore_rs.store.keys import RqKeys
+from gutscore_rs.store.line import Line
 from gutscore_rs.store.records import name_of
 from gutscore_rs.store.scripts import Argument, Scripts
 
@@ -53,6 +54,11 @@ class Jobs:
         self._scripts = scripts
         self._where = where
         self.keys = keys or RqKeys()
+        self._line: Line | None = None
+
+    def keep_line(self) -> None:
+        """Exchange over a connection of its own from now on: for one thread of one process."""
+        self._line = Line(self._client, self._where)
 
     def exchange(
         self,
@@ -94,8 +100,21 @@ class Jobs:
         ]
         for end in ends:
             arguments += end.arguments(index[end.queue])
-        reply = self._scripts.run("exchange", keys, arguments)
-        return exchange_of(reply, queues, worker, recorded=most == 1)
+        if self._line is None:
+            reply = self._scripts.run("exchange", keys, arguments)
+        else:
+            reply = self._scripts.on_line(self._line, "exchange", keys, arguments)
+        return exchange_of(reply, queues, worker, alone=most == 1)
+
+    def await_one(self, queue: str, seconds: float) -> bool:
+        """Wait until a queue has a job, and leave it there (see ``peek`` of the workers); on the line of ours.
+
+        Returns:
+            Whether it has one.
+        """
+        key = self.keys.queue(queue)
+        line = self._line or Line(self._client, self._where)
+        return line.call(("BLMOVE", key, key, "LEFT", "LEFT", seconds))[0] is not None
 
     def claim(self, queues: Sequence[str], worker: str, seconds: float | None = None) -> Claim | None:
         """Take the first queued job; see :meth:`exchange`."""

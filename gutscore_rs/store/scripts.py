@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import NoScriptError, RedisError
 
 from gutscore_rs.store.connection import translated
+from gutscore_rs.store.line import Line
 from gutscore_rs.store.records import raw_name
 
 ScriptName = Literal[
@@ -87,6 +88,20 @@ class Scripts:
     def __init__(self, client: redis.Redis, where: str) -> None:
         self._client = client
         self._where = where
+
+    def command(self, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Sequence[Argument]:
+        """A script's call by its digest, as words to send."""
+        # Names that are no text must reach Redis as they came from there.
+        values = [raw_name(value) if isinstance(value, str) else value for value in arguments]
+        return ("EVALSHA", digest(name), len(keys), *keys, *values)
+
+    def on_line(self, line: Line, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """As :meth:`run`, over a line."""
+        command = self.command(name, keys, arguments)
+        try:
+            return line.call(command)[0]
+        except NoScriptError:
+            return line.call(("EVAL", source(name), *command[2:]))[0]
 
     def run(self, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script by its digest; a server that forgot it (restart, SCRIPT FLUSH) gets it again."""

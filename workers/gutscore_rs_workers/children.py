@@ -49,6 +49,7 @@ class Child:
     woken: bool = False
     fruitless: int = 0
     ran_a_job: bool = False
+    jobs_done: int = 0
     state: str = "alive"
     told_to_stop: bool = False
     killed_for: str = ""

@@ -151,16 +151,26 @@ class Crew:
             data = b""
         if READY in data:
             child.ready = True
-        if TOOK in data:
-            child.ran_a_job = True
-            child.fruitless = 0
-            child.woken = False
-            self._backoff.pop(child.index, None)
+        if TOOK in data or self._took(child):
+            self._note_job(child)
         if data:
             child.idle = data.endswith(IDLE)
         if child.idle and child.woken:
             child.fruitless += 1
             child.woken = False
+
+    def _took(self, child: Child) -> bool:
+        """Whether it has begun a job, or more, since the last look: it need not say so of each."""
+        done, cursor = self._memory.jobs_done(child.index), self._memory.read(child.index)
+        took = done != child.jobs_done or bool(cursor.execution)
+        child.jobs_done = done
+        return took
+
+    def _note_job(self, child: Child) -> None:
+        child.ran_a_job = True
+        child.fruitless = 0
+        child.woken = False
+        self._backoff.pop(child.index, None)
 
     def idle(self) -> list[Child]:
         """Workers that wait for work and were not woken since; a stopped one would only keep the wake-up."""
@@ -168,8 +178,15 @@ class Crew:
 
     @property
     def looking(self) -> bool:
-        """Whether a worker was sent to look and has not said what it found: until then the job seen may be its."""
-        return any(child.woken and child.state == "alive" for child in self.children.values())
+        """Whether a worker was sent to look, or looks itself, and has not said what it found: a job may be its."""
+        lingers = self._memory.somebody_lingers
+        return lingers or any(child.woken and child.state == "alive" for child in self.children.values())
+
+    def note_begun(self) -> None:
+        """Look whether those that were sent to look have begun a job."""
+        for child in self.children.values():
+            if child.woken and self._took(child):
+                self._note_job(child)
 
     def wake(self, child: Child) -> None:
         """Send an idle worker to look."""
@@ -198,6 +215,7 @@ class Crew:
     def _bury(self, child: Child, status: int) -> Death:
         del self.children[child.pid]
         cursor = self._memory.read(child.index)
+        self._memory.end_linger(child.index)
         # Nothing that a task of this worker started may outlive it (rulings 27).
         self._kill_leftovers(child)
         in_order = child.told_to_stop and not child.killed_for

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 # A job that lasts longer than this is not one of those that are taken several at once.
 GLANCE = 0.1
+# A worker that was sent to look has begun a job by then, or is about to say that there is none.
+WAKE_SECONDS = 0.005
 STOP_GRACE = 3.0
 # Workers that are ready wait so long for the others: one call registers them all.
 PATIENCE_FOR_ALL = 0.25
@@ -97,6 +99,7 @@ class Launcher:
         self._next_look = 0.0
         self._next_cap = 0.0
         self._next_glance = 0.0
+        self._look_again = 0.0
         self._drain_before = min(launch.drain_timeout, 0.1 * launch.record.runtime)
 
     @property
@@ -182,6 +185,8 @@ class Launcher:
             moments.append(self._lookout.again_at)
         if any(child.registered and not child.idle for child in self._crew.children.values()):
             moments.append(self._next_glance)
+        if self._crew.looking and self._crew.idle():
+            moments.append(self._look_again)
         return max(0.0, min(moments) - now)
 
     def _on_signals(self, numbers: bytes) -> None:
@@ -381,7 +386,12 @@ class Launcher:
 
     def _look_for_work(self) -> None:
         """Watch the queues while somebody is idle."""
-        if self._phase is Phase.RUNNING and self._crew.idle() and not self._crew.looking:
+        if self._phase is not Phase.RUNNING or not self._crew.idle():
+            return
+        if self._crew.looking and time.monotonic() >= self._look_again:
+            self._crew.note_begun()
+            self._look_again = time.monotonic() + WAKE_SECONDS
+        if not self._crew.looking:
             # While beats do not get through, an attempt would only hold up this loop for its timeout.
             self._lookout.look(lambda: self._reachable)
 
@@ -391,3 +401,4 @@ class Launcher:
         if found and idle:
             self._lookout.woke(fruitless=idle[0].fruitless > 1)
             self._crew.wake(idle[0])
+            self._look_again = time.monotonic() + WAKE_SECONDS

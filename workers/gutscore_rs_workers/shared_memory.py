@@ -21,7 +21,9 @@ import msgpack
 
 from gutscore_rs.store import End
 
-_LEASE = struct.Struct("<d")  # at 0; whether to drain: a byte at 8; the end of all work, as the lease, at 16
+# At 0; whether to drain: a byte at 8; who lingers, and 1, at 10; the end of all work, as the lease, at 16.
+_LEASE = struct.Struct("<d")
+_LINGERER = struct.Struct("<H")
 _CURSOR = struct.Struct("<32sddIHB")  # execution, hard deadline, begun at, batch, jobs behind it, endless
 _BATCH = struct.Struct("<I")
 _BOX = struct.Struct("<II")  # how often it was emptied, bytes in use
@@ -88,6 +90,23 @@ class SharedMemory:
     def draining(self) -> bool:
         """Worker: see :meth:`set_draining`."""
         return bool(self._map[8])
+
+    def begin_linger(self, index: int) -> bool:
+        """Worker: wait at the queue itself for a moment; False: another one does."""
+        if self.somebody_lingers:
+            return False
+        self._map[10:12] = _LINGERER.pack(index + 1)
+        return True
+
+    def end_linger(self, index: int) -> None:
+        """Worker, or launcher after its death: it does so no more."""
+        if self._map[10:12] == _LINGERER.pack(index + 1):
+            self._map[10:12] = _LINGERER.pack(0)
+
+    @property
+    def somebody_lingers(self) -> bool:
+        """See :meth:`begin_linger`."""
+        return self._map[10:12] != b"\0\0"
 
     def write(self, index: int, cursor: Cursor) -> None:
         """Worker: set its cursor."""

@@ -49,6 +49,7 @@ READY, IDLE, TOOK = b"R", b"I", b"J"
 WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
 # An idle worker says so again, should a wake-up have been lost.
 SAY_AGAIN = 10.0
+LINGER_SECONDS = 0.05
 
 
 class JobCut(BaseException):
@@ -120,6 +121,7 @@ class Worker:
         self._unsure = False
         self._registered = False
         self._rested = False
+        self._ran_a_job = False
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
@@ -145,16 +147,34 @@ class Worker:
 
     def _rest(self) -> None:
         """Wait for work, and say so again now and then, should a wake-up have been lost."""
-        woken = False
-        self._rested = True
+        woken = self._ran_a_job and self._linger()
+        self._rested, self._ran_a_job = True, False
         while not woken and not self._leaving():
             if self._registered:
                 self._tell(IDLE)
             woken = self._wait(SAY_AGAIN)
 
+    def _linger(self) -> bool:
+        """Wait a moment for the next job at the queue itself: who sends one after another shall not wait for wake-ups.
+
+        One worker of a launcher does so at a time: all would be woken by each job.
+
+        Returns:
+            Whether there is one.
+        """
+        if len(self._queues) > 1 or not self._memory.begin_linger(self._context.index):
+            return False
+        try:
+            return self._store.jobs.await_one(self._queues[0], LINGER_SECONDS)
+        except StoreError:
+            return False
+        finally:
+            self._memory.end_linger(self._context.index)
+
     def _open(self) -> None:
         self._store = self._context.open_store()
         self._books = self._context.open_books(self._context.rq_name, self._store.client)
+        self._store.jobs.keep_line()
         self._performer = Performer(plain=self._books.is_stock, key=self._context.signing_key)
         self._connect()
 
@@ -212,6 +232,10 @@ class Worker:
                 self._heed(outcome, end, claim)
             # Only now: until RQ's code has booked what is its own business, our death would lose it.
             self._memory.clear_ends(self._context.index)
+        # Others shall help with the rest; of a single job the launcher learns when it is over, or lasts.
+        if got.claims and self._rested and got.more:
+            self._rested = False
+            self._tell(TOOK)
         return got.claims
 
     def _heed(self, outcome: str, end: End, claim: Claim) -> None:
@@ -249,10 +273,8 @@ class Worker:
     # -- running ---------------------------------------------------------------------------------------------
 
     def _run_batch(self, claims: Sequence[Claim]) -> None:
-        if self._rested:
-            self._tell(TOOK)
-            self._rested = False
         self._batch += 1
+        self._ran_a_job = True
         begun_at, longest = time.monotonic(), 0.0
         clock = claims[0].started_at - begun_at
         last, count = begun_at, len(claims)

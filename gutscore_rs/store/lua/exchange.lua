@@ -8,7 +8,7 @@
 --       11.. of each end: queue index from 0, job id, execution id, result ttl (s; -1: no end), started at and ended at
 --       (RQ's ISO text), started at (s), serialized result (base64) or '', whether it has a record of its execution
 --       (0, 1), stream that its result goes to instead or '', whether that is an error (0, 1)
--- Returns {outcome of each end as a letter, now, {queue index, job id, execution id, field, ...} of each job taken}
+-- Returns {outcome of each end as a letter, now, jobs left in the queue that was looked at last, {queue index, job id, execution id, field, ...} of each job taken}
 --       o: booked; f: fenced (the job was given to somebody else); c: complex (RQ's own code must do it)
 -- An end that comes twice is booked once. A claim repeated with the same number (its reply was lost) returns the same
 -- jobs again; one that comes after a newer claim or a fence was held up on its way: nobody waits for it, it takes
@@ -19,7 +19,7 @@ local at = now()
 
 local FIELDS = {'status', 'timeout', 'gs_time', 'ttl', 'data', 'result_ttl', 'success_callback_name', 'repeats_left',
   'rate_limit_key', 'webhooks', 'group_id', 'gs_reply', 'retries_left'}
-local STATUS, TIMEOUT, TIME, TTL = 1, 2, 3, 4
+local STATUS, TIMEOUT, TIME, TTL, REPLY = 1, 2, 3, 4, 12
 local WIDTH = 11
 
 local function end_of(i)
@@ -221,8 +221,9 @@ local function take(q, most)
     if fields[TTL] then
       redis.call('PERSIST', prefix .. ':job:' .. id)
     end
-    -- Readers look for it only at jobs that last; those of a batch are over at once.
-    if most == 1 then
+    -- Readers look for it only at jobs that last: those of a batch are over at once, and of calls that somebody waits
+    -- for the somebody knows.
+    if most == 1 and not fields[REPLY] then
       record_execution(id, execution, until_then + 60)
     end
     table.insert(scores, text(at + until_then + 60))
@@ -249,30 +250,34 @@ end
 local function claim()
   local before = redis.call('HMGET', KEYS[1], 'gs_claim', 'gs_claimed')
   if before[1] == ARGV[1] then
-    return taken_before(before[2] or '')
+    return taken_before(before[2] or ''), 1
   end
   if before[1] and tonumber(before[1]) > tonumber(ARGV[1]) then
-    return {}
+    return {}, 0
   end
-  local rows, notes = {}, {}
+  local rows, notes, more = {}, {}, 0
   if redis.call('EXISTS', KEYS[3]) == 0 then
     for q = 4, #KEYS, 4 do
       rows, notes = take(q, tonumber(ARGV[8]))
       if #rows > 0 then
+        more = redis.call('LLEN', KEYS[q])
         break
       end
     end
   end
   redis.call('HSET', KEYS[1], 'state', #rows > 0 and 'busy' or 'idle', 'last_heartbeat', ARGV[4], 'gs_claim', ARGV[1],
     'gs_claimed', table.concat(notes, ' '))
-  return rows
+  return rows, more
 end
 
 local said = tonumber(ARGV[10]) > 0 and book(tonumber(ARGV[10])) or ''
-local rows = ARGV[1] ~= '' and claim() or {}
+local rows, more = {}, 0
+if ARGV[1] ~= '' then
+  rows, more = claim()
+end
 if ARGV[1] == '' then
   redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[4])
 end
 -- Only where RQ's worker hash had vanished and this made it anew: its beats renew it otherwise.
 redis.call('EXPIRE', KEYS[1], 480, 'NX')
-return {said, text(at), unpack(rows)}
+return {said, text(at), more, unpack(rows)}
