@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gutscore_rs.errors import (
         AccessError,
+        CallRefusedError,
         CapacityError,
         ConfigError,
+        DependencyError,
         DriverError,
         DurationError,
+        ExecutorBrokenError,
         GutscoreError,
         NoProvisionerError,
         OperationRefusedError,
+        PayloadTooLargeError,
         ReleaseError,
+        RemoteTracebackError,
         RequestError,
         ResourceSetError,
         SerializationError,
@@ -33,23 +38,34 @@ if TYPE_CHECKING:
         StoreError,
         StoreUnavailableError,
         StoreUnsuitableError,
+        TaskError,
+        TaskFailedError,
+        TaskTimeoutError,
+        WalltimeError,
         WorkerLostError,
         WorkersNotReadyError,
     )
+    from gutscore_rs.executor import Executor
     from gutscore_rs.resource_set import ResourceSetBaseclass, ResourceSetLocal, ResourceSetSlurm
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessError",
+    "CallRefusedError",
     "CapacityError",
     "ConfigError",
+    "DependencyError",
     "DriverError",
     "DurationError",
+    "Executor",
+    "ExecutorBrokenError",
     "GutscoreError",
     "NoProvisionerError",
     "OperationRefusedError",
+    "PayloadTooLargeError",
     "ReleaseError",
+    "RemoteTracebackError",
     "RequestError",
     "ResourceManager",
     "ResourceSetBaseclass",
@@ -67,12 +83,17 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "StoreUnsuitableError",
+    "TaskError",
+    "TaskFailedError",
+    "TaskTimeoutError",
+    "WalltimeError",
     "WorkerLostError",
     "WorkersNotReadyError",
     "__version__",
 ]
 
 _HOMES = {
+    "Executor": "gutscore_rs.executor",
     "ResourceManager": "gutscore_rs.manager",
     "ResourceSetBaseclass": "gutscore_rs.resource_set",
     "ResourceSetLocal": "gutscore_rs.resource_set",

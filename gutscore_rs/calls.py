@@ -146,6 +146,11 @@ def _loads(parts: Sequence[memoryview]) -> Any:
     return pickle.loads(parts[0], buffers=[bytearray(part) for part in parts[1:]])  # noqa: S301 - it is signed
 
 
+def dumps_anything(value: Any) -> bytes:
+    """A pickle of a value, also of what only cloudpickle can carry."""
+    return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+
+
 # -- calls ------------------------------------------------------------------------------------------------------
 
 

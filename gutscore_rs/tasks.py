@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +15,15 @@ from rq.job import Job
 
 from gutscore_rs.durations import parse_runtime
 from gutscore_rs.errors import WorkersNotReadyError
-from gutscore_rs.store import Store, task_queue
+from gutscore_rs.lazy_job import LazyJob
+from gutscore_rs.store import NewJob, Store, task_queue
 from gutscore_rs.store.connection import translated
 
 # XREAD names every stream it waits for: above this many pending jobs it looks at a window of them.
 WINDOW = 2000
 BLOCK_SECONDS = 1.0
+WORTH_COMPRESSING = 1000
+LONGEST_SHOWN = 75
 
 
 class Tasks:
@@ -61,6 +67,36 @@ class Tasks:
             with translated(self._store.where):
                 return self.queue().enqueue(function, *args, **kwargs)
         return self._enqueue_timed(parse_runtime(time_request), function, args, kwargs)
+
+    def enqueue_many(
+        self,
+        calls: Iterable[tuple[Callable[..., Any] | str, Sequence[Any]]],
+        *,
+        queue: str | None = None,
+        timeout: int | None = None,
+        result_ttl: int | None = None,
+        time_request: float | str | None = None,
+    ) -> list[Job]:
+        """Put many calls on a task queue at once: ordinary RQ jobs, several times as fast as ``Queue.enqueue_many``.
+
+        Args:
+            calls: Functions, or their dotted names, with their positional arguments. What needs more (callbacks,
+                retries, dependencies) goes by :meth:`queue` and RQ.
+            queue: Short name of the queue; None: the default.
+            timeout: Seconds that each may run, -1 for ever; None: RQ's default.
+            result_ttl: Seconds to keep the results; None: RQ's default.
+            time_request: As in :meth:`enqueue`.
+
+        Returns:
+            The jobs, which are read from Redis when they are looked at.
+
+        Raises:
+            TypeError: Something is no function that a worker could import.
+        """
+        seconds = None if time_request is None else parse_runtime(time_request)
+        new = [_new_job(function, arguments, timeout, result_ttl, seconds) for function, arguments in calls]
+        self._store.new_jobs.enqueue(self.queue(queue).name, new)
+        return [LazyJob(job.job_id, self._store.client) for job in new]
 
     def _enqueue_timed(
         self, seconds: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -135,3 +171,33 @@ class Tasks:
             statuses = pipeline.execute()
         over = (None, b"finished", b"failed", b"stopped", b"canceled")
         return [key for key, status in zip(pending, statuses, strict=True) if status in over]
+
+
+def _new_job(
+    function: Callable[..., Any] | str,
+    arguments: Sequence[Any],
+    timeout: int | None,
+    result_ttl: int | None,
+    time_request: int | None,
+) -> NewJob:
+    name = function if isinstance(function, str) else _dotted_name(function)
+    pickled = pickle.dumps((name, None, tuple(arguments), {}), protocol=pickle.HIGHEST_PROTOCOL)
+    # RQ compresses whatever it is; what is short gets longer by it, and it takes most of the time.
+    data = zlib.compress(pickled, 1 if len(pickled) > WORTH_COMPRESSING else 0)
+    shown = ", ".join(map(repr, arguments))
+    description = f"{name}({shown if len(shown) <= LONGEST_SHOWN else shown[: LONGEST_SHOWN - 3] + '...'})"
+    return NewJob(str(uuid4()), data, description, timeout, result_ttl, time_request)
+
+
+def _dotted_name(function: Callable[..., Any]) -> str:
+    """As RQ writes it (``Job.create``).
+
+    Raises:
+        TypeError: It is no function that a module holds.
+    """
+    if not isinstance(function, FunctionType | BuiltinFunctionType) or "<" in function.__qualname__:
+        raise TypeError(
+            f"{function!r} is no function that a module holds, so no worker could import it. Use `Queue.enqueue` for "
+            "methods, and an executor (`manager.executor()`) for lambdas and functions of a notebook."
+        )
+    return f"{function.__module__}.{function.__qualname__}"

@@ -22,9 +22,10 @@ LIBRARY, WORKERS = ROOT / "gutscore_rs", ROOT / "workers" / "gutscore_rs_workers
 
 # Who may import what, beside the standard library and ourselves; a folder stands for all in it.
 ALLOWED = {
-    "redis": {"store"},
-    "rq": {"tasks.py", "operations", "manager.py"},
+    "redis": {"store", "lazy_job.py"},
+    "rq": {"tasks.py", "lazy_job.py", "operations", "manager.py"},
     "msgpack": {"store", "operations"},
+    "cloudpickle": {"calls.py"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "click": {"cli"},
@@ -32,7 +33,11 @@ ALLOWED = {
     "platformdirs": {"paths.py"},
     "psutil": {"identity.py", "processes.py"},
 }
-ALLOWED_IN_WORKERS = {"redis": {"launcher.py", "peek.py", "provisioner.py", "rq_bridge.py"}, "rq": {"rq_bridge.py"}}
+ALLOWED_IN_WORKERS = {
+    "redis": {"peek.py", "provisioner.py", "rq_bridge.py", "rq_worker.py", "worker.py"},
+    "rq": {"rq_bridge.py", "rq_worker.py"},
+    "msgpack": {"shared_memory.py"},
+}
 # An import inside a function needs a reason.
 LATE = {
     ("gutscore_rs/manager.py", "rich"): "only a terminal that shows progress pays for it",

@@ -58,6 +58,18 @@ def text(value: object, *, longest: int = MAX_TEXT) -> str:
     return value
 
 
+def one_of(*allowed: str) -> Callable[[object], str]:
+    """A check for one of some words."""
+
+    def check(value: object) -> str:
+        found = text(value)
+        if found not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {shown(value)}")
+        return found
+
+    return check
+
+
 def matching(pattern: str, allowed: str) -> Callable[[object], str]:
     """Text of a given form; ``allowed`` says the form in words."""
     compiled = re.compile(pattern, re.ASCII)

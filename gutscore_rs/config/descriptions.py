@@ -104,6 +104,8 @@ class Description(BaseModel):
         oversubscribe: True: more workers may be asked for than the host has room for.
         drain_timeout: Seconds that a running task may go on once its worker has to leave.
         timeout_grace: Seconds beyond a task's own timeout after which its worker is killed (C code hears no timeout).
+        batch: Most tasks that a worker takes at once; only short ones are taken together.
+        isolation: ``none``: tasks run in their worker; ``process``: each in a process of its own.
         max_restarts: Workers of the set that may crash within a minute before it fails.
         env: Environment variables of the workers, set before anything is imported.
         path: Folders added to the workers' ``sys.path``.
@@ -122,6 +124,8 @@ class Description(BaseModel):
     oversubscribe: Flag = False
     drain_timeout: Annotated[float, PlainValidator(checks.seconds(0, DAY))] = 5.0
     timeout_grace: Annotated[float, PlainValidator(checks.seconds(0, DAY))] = 15.0
+    batch: Annotated[int, PlainValidator(checks.whole(1, 1000))] = 64
+    isolation: Annotated[str, PlainValidator(checks.one_of("none", "process"))] = "none"
     max_restarts: Annotated[int, PlainValidator(checks.whole(0, 1000))] = 5
     env: Annotated[dict[str, str], PlainValidator(_environment)] = {}
     path: Annotated[tuple[str, ...], PlainValidator(checks.items(_folder))] = ()

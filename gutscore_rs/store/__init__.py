@@ -22,6 +22,7 @@ from gutscore_rs.store.keys import (
     operations_queue,
     task_queue,
 )
+from gutscore_rs.store.new_jobs import NewJob, NewJobs
 from gutscore_rs.store.polls import Polls
 from gutscore_rs.store.provisioners import Provisioners
 from gutscore_rs.store.records import State
@@ -38,6 +39,7 @@ __all__ = [
     "End",
     "Exchange",
     "Jobs",
+    "NewJob",
     "PollKeys",
     "RqKeys",
     "ServerFacts",
@@ -62,6 +64,7 @@ class Store:
         sets: Resource sets and their states.
         workers: The registry of workers.
         jobs: RQ jobs.
+        new_jobs: RQ jobs on their way into a queue, many at once.
         calls: Calls of executors.
         provisioners: Provisioners, duties, locks, nonces.
         history: Events and deaths.
@@ -79,6 +82,7 @@ class Store:
         self.sets = ResourceSets(client, scripts, self.keys, where)
         self.workers = WorkerRegistry(client, scripts, self.keys, self.rq_keys, where)
         self.jobs = Jobs(client, scripts, where, self.rq_keys)
+        self.new_jobs = NewJobs(scripts, self.rq_keys)
         self.calls = Calls(client, scripts, self.keys, self.rq_keys, where)
         self.provisioners = Provisioners(client, scripts, self.keys, where)
         self.submissions = Submissions(client, self.keys, where)

@@ -179,7 +179,11 @@ class Calls:
     def nudge(self, executor_id: str) -> None:
         """Wake who listens for an executor's results."""
         with translated(self._where):
-            self._client.xadd(self._keys.replies(executor_id), {"": ""})
+            key = self._keys.replies(executor_id)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.xadd(key, {"": ""})
+            pipeline.expire(key, 3600)
+            pipeline.execute()
 
     def states(self, job_ids: Sequence[str]) -> Mapping[str, CallState]:
         """How calls stand in RQ's records."""

@@ -22,6 +22,7 @@ ScriptName = Literal[
     "cancel_calls",
     "count",
     "detach",
+    "enqueue_jobs",
     "exchange",
     "expired",
     "fail_job",

@@ -11,7 +11,7 @@ from support.records import NODE, current, expire, registered, worker
 
 from gutscore_rs.access import Access
 from gutscore_rs.operations.doorbell import ring
-from gutscore_rs.store import CaseKeys, Store, keys, operations_queue, task_queue
+from gutscore_rs.store import CallRecord, CaseKeys, Store, keys, operations_queue, task_queue
 from gutscore_rs.store.jobs import rq_time
 from gutscore_rs.store.records import ProvisionerRecord, State
 from gutscore_rs.store.submissions import SubmissionRecord
@@ -40,14 +40,16 @@ def made(case: CaseKeys) -> dict[str, str]:
             key = getattr(case, name)
         else:
             [parameter] = list(inspect.signature(value).parameters)[1:]
-            key = getattr(case, name)({"wgroup_id": "<id>", "duty": "<name>"}.get(parameter, f"<{parameter}>"))
+            key = getattr(case, name)(
+                {"wgroup_id": "<id>", "duty": "<name>", "executor_id": "<id>"}.get(parameter, f"<{parameter}>")
+            )
         found[key.removeprefix(case.root)] = name
     return found
 
 
 def suffix(key: str, case: CaseKeys) -> str:
     short = key.removeprefix(case.root)
-    short = re.sub(r"^:(resource_set|tombstone):\d+", r":\1:<id>", short)
+    short = re.sub(r"^:(resource_set|tombstone|executor):\w+", r":\1:<id>", short)
     return re.sub(r"^:(lease|nonce|submission):.*", lambda match: f":{match[1]}:<{ARGUMENTS[match[1]]}>", short)
 
 
@@ -104,6 +106,10 @@ def a_whole_life(store: Store) -> None:
     store.submissions.write(SubmissionRecord("s", "slurm-x", sets=((0, 1),)))
     store.submissions.write(SubmissionRecord("t", "slurm-x", sets=((0, 1),)))
     store.submissions.settle("t")
+    calls = store.calls.submission("e", 1, queue.name, [CallRecord("x-1", b"sealed")])
+    calls.finish(store.calls.open_line())
+    assert store.calls.cancel(queue.name, ["x-1"]) == [True]
+    store.calls.nudge("e")
     operation = ring(store, access, "release", current(store))
     claim = store.jobs.claim([operations_queue(store.case, NODE)], "provisioner")
     assert claim is not None

@@ -16,7 +16,14 @@ from gutscore_rs.store.scripts import ScriptName, source
 FOLDER = Path(module.__file__).parent / "lua"
 NAMES: list[ScriptName] = list(get_args(ScriptName))
 # Scripts on RQ's keys derive those of jobs and executions from RQ's prefix, which is an argument (rulings 8).
-ON_RQ = {"fail_job": "ARGV[7]", "return_job": "ARGV[4]", "exchange": "prefix"}
+ON_RQ = {
+    "fail_job": "ARGV[7]",
+    "return_job": "ARGV[4]",
+    "exchange": "prefix",
+    "submit_calls": "ARGV[3]",
+    "enqueue_jobs": "ARGV[2]",
+    "cancel_calls": "ARGV[1]",
+}
 # Names of keys made from the prefix; a stream is where a job says that its result is awaited.
 DERIVED = ("job", "results", "key", "unpack(keys", "unpack(gone", "stream")
 

@@ -20,6 +20,8 @@ _common = {
     "daemonize": st.booleans(),
     "cpus_per_worker": st.integers(1, 4096),
     "oversubscribe": st.booleans(),
+    "batch": st.integers(1, 1000),
+    "isolation": st.sampled_from(["none", "process"]),
     "drain_timeout": st.one_of(st.integers(0, 1000), st.floats(0, 1000)),
     "max_restarts": st.integers(0, 1000),
     "env": st.dictionaries(

@@ -75,13 +75,21 @@ JOB = {
     "recovery": (
         "EXEC HSET rq:worker",
         "SMEMBERS rq:worker:executions",
+        "HGET rq:worker",
         "HGET rq:job",
+        "ZSCORE rq:wip",
+        "SISMEMBER rq:worker:executions",
         "HGETALL rq:job",
         "EXEC HSET rq:job",
         "WATCH rq:job",
         "SMEMBERS rq:job",
         "UNWATCH",
+        "HGET rq:job#2",
         "SMEMBERS rq:worker:executions#2",
+        "HGET rq:worker#2",
+        "HGET rq:job#3",
+        "ZSCORE rq:wip#2",
+        "SISMEMBER rq:worker:executions#2",
     ),
 }
 
@@ -113,6 +121,8 @@ PERIODIC = {
         "SADD rq:workers",
     ),
     "launcher": ("beat",),
+    # after a job it waits a moment for the next
+    "worker": ("BLMOVE rq:queue",),
 }
 
 LOOKS = (

@@ -194,7 +194,7 @@ def test_the_bridge_books_a_good_end_with_dependents_by_rqs_code(store: Store) -
     claim = store.jobs.claim([queue.name], "w")
     assert claim is not None
     books = JobBooks("w", store.client)
-    books.succeeded(claim, books.job_of(claim), 9)
+    books.succeeded(claim, books.job_of(claim), 9, claim.started_at)
     assert first.return_value() == 9
     assert second.get_status() is JobStatus.QUEUED
     assert queue.job_ids == [second.id]

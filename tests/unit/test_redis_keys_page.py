@@ -30,7 +30,7 @@ def test_the_page_has_the_keys_of_the_docstring_and_their_types() -> None:
 
 def test_every_key_that_the_code_makes_is_in_the_page() -> None:
     case = keys.CaseKeys("CASE")
-    shown = {"wgroup_id": "<id>", "duty": "<name>", "nonce": "<nonce>", "token": "<token>"}
+    shown = {"wgroup_id": "<id>", "duty": "<name>", "nonce": "<nonce>", "token": "<token>", "executor_id": "<id>"}
     made = set()
     for name, member in vars(keys.CaseKeys).items():
         if isinstance(member, property) and name != "root":

@@ -24,7 +24,7 @@ from gutscore_rs.store import Store
 from gutscore_rs_workers import shared_memory
 from gutscore_rs_workers.affinity import available_gpus, gpu_environment, share, thread_environment
 from gutscore_rs_workers.allocation import Grant, Wish, allocate
-from gutscore_rs_workers.children import Child
+from gutscore_rs_workers.children import Child, End
 from gutscore_rs_workers.crew import reason_of
 from gutscore_rs_workers.rq_bridge import JobBooks
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
@@ -236,21 +236,21 @@ def test_a_file_of_garbage_stops_nobody(tmp_path: Path, garbage: bytes) -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (0, "worker 3 (pid 7) exited with code 0"),
-        (70 << 8, "worker 3 (pid 7) exited with code 70"),
-        (signal.SIGSEGV, "worker 3 (pid 7) was killed by SIGSEGV"),
-        (signal.SIGKILL, "worker 3 (pid 7) was killed by SIGKILL; perhaps out of memory"),
-        (signal.SIGABRT | 0x80, "worker 3 (pid 7) was killed by SIGABRT"),
-        (60, "worker 3 (pid 7) was killed by signal 60"),
+        (0, "worker 3 (pid 7 on m) exited with code 0"),
+        (70 << 8, "worker 3 (pid 7 on m) exited with code 70"),
+        (signal.SIGSEGV, "worker 3 (pid 7 on m) was killed by SIGSEGV"),
+        (signal.SIGKILL, "worker 3 (pid 7 on m) was killed by SIGKILL; perhaps out of memory"),
+        (signal.SIGABRT | 0x80, "worker 3 (pid 7 on m) was killed by SIGABRT"),
+        (60, "worker 3 (pid 7 on m) was killed by signal 60"),
     ],
 )
 def test_a_death_is_told_by_exit_code_or_signal(status: int, expected: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = Child(3, 7, "n", 1, "m", "rq", ours)
-        assert reason_of(child, status) == expected
+        child = Child(3, 7, "n", 1, "m/1/3", "rq", ours)
+        assert reason_of(child, End(status)) == expected
         child.killed_for = "the deadline"
-        assert reason_of(child, status) == "the deadline"
+        assert reason_of(child, End(status)) == "the deadline"
 
 
 # -- a worker and a poisoned job ----------------------------------------------------------------------------

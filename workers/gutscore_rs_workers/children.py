@@ -54,6 +54,11 @@ class Child:
     told_to_stop: bool = False
     killed_for: str = ""
 
+    @property
+    def label(self) -> str:
+        """The worker, for people."""
+        return f"worker {self.index} (pid {self.pid} on {self.member.partition('/')[0]})"
+
     def send(self, message: bytes) -> None:
         """Tell the worker something; one that is gone is the reaper's business."""
         with contextlib.suppress(OSError):
@@ -65,17 +70,44 @@ class Child:
             os.kill(self.pid, signum)
 
 
-def how_it_ended(status: int) -> str:
-    """What a process that was waited for came to, for people."""
-    code = os.waitstatus_to_exitcode(status)
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended.
+
+    Attributes:
+        status: As ``os.wait4`` gave it.
+        peak: Most memory that it had, in KiB (``ru_maxrss``); 0: not known.
+        out_of_memory: Whether the kernel killed something in our control group for want of memory meanwhile.
+    """
+
+    status: int
+    peak: int = 0
+    out_of_memory: bool = False
+
+
+def how_it_ended(end: End) -> str:
+    """What a process that was waited for came to, for people. Out of memory: only where the kernel said so."""
+    code = os.waitstatus_to_exitcode(end.status)
     if code >= 0:
         return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    hint = "; perhaps out of memory" if -code == signal.SIGKILL else ""
-    return f"was killed by {name}{hint}"
+    memory = f"it had had up to {end.peak / 1024:.0f} MiB" if end.peak else ""
+    if -code == signal.SIGKILL:
+        memory = "; ".join(filter(None, ["out of memory" if end.out_of_memory else "perhaps out of memory", memory]))
+    return f"was killed by {name}" + (f"; {memory}" if memory else "")
+
+
+def oom_kills() -> int:
+    """Processes of our control group that the kernel has killed for want of memory so far; 0 where none counts."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        events = (Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.events").read_text()
+        return int(dict(line.split() for line in events.splitlines())["oom_kill"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def new_nonce() -> str:

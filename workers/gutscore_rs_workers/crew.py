@@ -16,10 +16,11 @@ from typing import Any
 
 from gutscore_rs.identity import identify
 from gutscore_rs.processes import Trail, kill_trail
-from gutscore_rs.store import End, Store
+from gutscore_rs.store import End as JobEnd
+from gutscore_rs.store import Store
 from gutscore_rs_workers.affinity import bind_cpus, gpu_environment, share
 from gutscore_rs_workers.allocation import Grant
-from gutscore_rs_workers.children import Child, fork_process, how_it_ended, new_nonce
+from gutscore_rs_workers.children import Child, End, fork_process, how_it_ended, new_nonce, oom_kills
 from gutscore_rs_workers.launch import Launch
 from gutscore_rs_workers.rq_bridge import JobBooks
 from gutscore_rs_workers.shared_memory import Cursor, SharedMemory
@@ -47,7 +48,7 @@ class Death:
 
     child: Child
     cursor: Cursor
-    ends: Sequence[End]
+    ends: Sequence[JobEnd]
     reason: str
     in_order: bool
     clean: bool
@@ -77,6 +78,7 @@ class Crew:
         self._restarts: dict[int, float] = {}
         self._crashes: deque[float] = deque()
         self._backoff: dict[int, float] = {}
+        self._oom_kills = oom_kills()
         self.last_crash = ""
 
     @property
@@ -108,6 +110,7 @@ class Crew:
             launch.timeout_grace,
             launch.largest_batch,
             launch.access.signing_key,
+            isolated=launch.isolated,
         )
         self._memory.reset(index)
         pid = fork_process(
@@ -198,8 +201,10 @@ class Crew:
         """Wait for those that died; take note of those that were stopped or continued."""
         for pid in list(self.children):
             options = os.WNOHANG | os.WUNTRACED | getattr(os, "WCONTINUED", 0)
+            peak = 0
             try:
-                found, status = os.waitpid(pid, options)
+                found, status, usage = os.wait4(pid, options)
+                peak = usage.ru_maxrss
             except ChildProcessError:
                 found, status = pid, 0
             if not found:
@@ -210,9 +215,14 @@ class Crew:
             elif hasattr(os, "WIFCONTINUED") and os.WIFCONTINUED(status):
                 child.state = "alive"
             else:
-                yield self._bury(child, status)
+                yield self._bury(child, End(status, peak, self._ran_out_of_memory()))
 
-    def _bury(self, child: Child, status: int) -> Death:
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed something of ours for want of memory since the last death."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return self._oom_kills > before
+
+    def _bury(self, child: Child, end: End) -> Death:
         del self.children[child.pid]
         cursor = self._memory.read(child.index)
         self._memory.end_linger(child.index)
@@ -220,8 +230,8 @@ class Crew:
         self._kill_leftovers(child)
         in_order = child.told_to_stop and not child.killed_for
         ends = self._memory.ends(child.index)
-        clean = in_order and status == 0 and not cursor.execution and not ends
-        death = Death(child, cursor, ends, reason_of(child, status), in_order, clean)
+        clean = in_order and end.status == 0 and not cursor.execution and not ends
+        death = Death(child, cursor, ends, reason_of(child, end), in_order, clean)
         if not child.told_to_stop:
             self._schedule_restart(child, death)
         return death
@@ -261,9 +271,7 @@ class Crew:
             cursor = self._memory.read(child.index)
             if cursor.deadline and now > cursor.deadline and not child.killed_for:
                 child.state = "hung"
-                child.killed_for = (
-                    f"worker {child.index} (pid {child.pid}) hung beyond its job's timeout and was killed"
-                )
+                child.killed_for = f"{child.label} hung beyond its job's timeout and was killed"
                 child.signal(signal.SIGKILL)
 
     def hoarders(self, seconds: float) -> list[tuple[Child, Cursor]]:
@@ -288,7 +296,7 @@ class Crew:
         for child in self.children.values():
             child.told_to_stop = True
             if reason:
-                child.killed_for = f"worker {child.index} (pid {child.pid}) {reason}"
+                child.killed_for = f"{child.label} {reason}"
             # A stopped process takes no other signal than KILL and CONT.
             if child.state == "stopped" and signum != signal.SIGKILL:
                 child.signal(signal.SIGCONT)
@@ -305,6 +313,6 @@ class Crew:
         return out
 
 
-def reason_of(child: Child, status: int) -> str:
+def reason_of(child: Child, end: End) -> str:
     """Why a worker ended, for its job's record and for people."""
-    return child.killed_for or f"worker {child.index} (pid {child.pid}) {how_it_ended(status)}"
+    return child.killed_for or f"{child.label} {how_it_ended(end)}"

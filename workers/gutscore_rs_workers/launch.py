@@ -97,6 +97,11 @@ class Launch:
         return int(self.spec.get("batch") or LARGEST_BATCH)
 
     @property
+    def isolated(self) -> bool:
+        """Whether each job gets a process of its own."""
+        return self.spec.get("isolation") == "process"
+
+    @property
     def deadline(self) -> float:
         """Monotonic second at which the set's runtime ends, as known at the attach."""
         return self.monotonic(self.record.deadline or self.server_time + self.record.runtime)

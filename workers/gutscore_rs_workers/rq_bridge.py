@@ -32,6 +32,7 @@ from rq.utils import import_attribute
 from rq.worker import SimpleWorker
 
 from gutscore_rs.errors import WorkerLostError
+from gutscore_rs.lazy_job import LazyJob
 from gutscore_rs.store import Claim, End
 from gutscore_rs.store.connection import sent_once
 
@@ -71,28 +72,6 @@ class SealedSerializer:
         raise ValueError(f"{len(data)} bytes stay sealed in this process")
 
 
-class ClaimedJob(Job):
-    """A job that is read from Redis when somebody looks at it: most tasks never do."""
-
-    def __init__(self, claim: Claim, books: JobBooks) -> None:
-        self._id = claim.job_id
-        self._claim = claim
-        self._books = books
-
-    def __getattr__(self, name: str) -> Any:
-        if "_read" in self.__dict__ or name.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._read = True
-        try:
-            super().__init__(self._claim.job_id, connection=self._books.connection, serializer=self._books.serializer)
-            self.refresh()  # type: ignore[no-untyped-call]
-        except BaseException:
-            del self._read
-            raise
-        self.worker_name = self._claim.worker
-        return getattr(self, name)
-
-
 class JobBooks(SimpleWorker):
     """RQ's own book-keeping for one worker, without its loop, its beats and its registration.
 
@@ -123,7 +102,7 @@ class JobBooks(SimpleWorker):
         Reading it unpickles its meta: only in processes that run tasks anyway.
         """
         if self.is_stock and claim.is_plain:
-            return ClaimedJob(claim, self)
+            return LazyJob(claim.job_id, self.connection)
         job: Job = self.job_class.fetch(claim.job_id, connection=self.connection, serializer=self.serializer)
         return job
 

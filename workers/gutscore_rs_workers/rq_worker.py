@@ -29,7 +29,7 @@ from gutscore_rs.errors import StoreError
 from gutscore_rs.store import Jobs
 from gutscore_rs.store.connection import sibling
 from gutscore_rs.store.jobs import jobs_on
-from gutscore_rs_workers.children import Child, fork_process, how_it_ended, new_nonce
+from gutscore_rs_workers.children import Child, End, fork_process, how_it_ended, new_nonce
 from gutscore_rs_workers.peek import Lookout, QueuePeek
 from gutscore_rs_workers.recovery import Remains, recover_worker, take_over
 from gutscore_rs_workers.rq_bridge import JobBooks
@@ -89,9 +89,11 @@ class RqWorker(Worker):
     Attributes:
         largest_batch: How many jobs are taken at once. 1 alone on a Redis of others (rulings 4): a reader that finds a
             job started finds RQ's record of its execution, too. Subclasses may allow more.
+        isolation: ``none``, or ``process``: a process of its own for each job, as stock workers have it.
     """
 
     largest_batch = 1
+    isolation = "none"
 
     def work(  # noqa: PLR0917 - RQ's
         self,
@@ -152,6 +154,12 @@ class RqWorker(Worker):
             disable_default_exception_handler=self.disable_default_exception_handler,
             serializer=self.serializer,
         )
+
+
+class RqProcessWorker(RqWorker):
+    """The same with a process of its own for each job."""
+
+    isolation = "process"
 
 
 class Supervisor:
@@ -303,6 +311,7 @@ class Supervisor:
             memory=self._memory,
             timeout_grace=TIMEOUT_GRACE,
             largest_batch=worker.largest_batch,
+            isolated=worker.isolation == "process",
             max_jobs=left,
             reorder=_reordering(worker._dequeue_strategy),  # noqa: SLF001 - RQ keeps it there
         )
@@ -372,7 +381,9 @@ class Supervisor:
     def _bury(self, child: Child, status: int) -> None:
         """It was killed, or crashed: its jobs are handed on, and another one follows."""
         worker, running = self._worker, self._memory.read(0).execution
-        reason = child.killed_for or f"the performer (pid {child.pid}) of worker {worker.name} {how_it_ended(status)}"
+        reason = (
+            child.killed_for or f"the performer (pid {child.pid}) of worker {worker.name} {how_it_ended(End(status))}"
+        )
         stopped = worker._stopped_job_id is not None  # noqa: SLF001 - set by RQ's handler of commands
         if not child.told_to_stop and not stopped:
             worker.log.warning("%s", reason)

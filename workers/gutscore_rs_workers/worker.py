@@ -28,6 +28,7 @@ from gutscore_rs.calls import seal_error, seal_value
 from gutscore_rs.errors import StoreError, StoreUnavailableError, TaskTimeoutError
 from gutscore_rs.store import Claim, End, Jobs
 from gutscore_rs.store.connection import translated
+from gutscore_rs_workers.isolation import perform_apart
 from gutscore_rs_workers.pace import LARGEST_BATCH, Pace
 from gutscore_rs_workers.performing import Performer
 from gutscore_rs_workers.rq_bridge import (
@@ -50,6 +51,8 @@ WAKE, REGISTERED, QUIT = b"W", b"G", b"Q"
 # An idle worker says so again, should a wake-up have been lost.
 SAY_AGAIN = 10.0
 LINGER_SECONDS = 0.05
+# As rq.results: the job is finished, its value is not storable.
+UNSERIALIZABLE = "Unserializable return value"
 
 
 class JobCut(BaseException):
@@ -78,6 +81,7 @@ class WorkerContext:
         open_books: Makes RQ's book-keeping over the store's connection.
         largest_batch: How many jobs it may take at once.
         signing_key: The case's, to open the calls of its executors; None: it is of no case.
+        isolated: Whether each job gets a process of its own.
         max_jobs: How many it may take before it ends; None: any number.
         reorder: The order of the queues after a job of one of them; None: it stays.
     """
@@ -92,6 +96,7 @@ class WorkerContext:
     timeout_grace: float
     largest_batch: int = LARGEST_BATCH
     signing_key: bytes | None = None
+    isolated: bool = False
     max_jobs: int | None = None
     reorder: Callable[[list[str], str], list[str]] | None = None
 
@@ -355,9 +360,21 @@ class Worker:
         try:
             if self._stopping:
                 raise JobCut
+            if self._context.isolated:
+                return self._perform_apart(claim, job)
             return self._performer.perform(claim, job)
         finally:
             self._in_user_code = False
+
+    def _perform_apart(self, claim: Claim, job: Any) -> Any:
+        def stand_in(error: Exception) -> Any:
+            if self._is_awaited(claim):
+                raise error
+            return UNSERIALIZABLE
+
+        # Before the launcher would take the whole worker for hung.
+        limit = None if claim.timeout < 0 else claim.timeout + self._context.timeout_grace / 2
+        return perform_apart(lambda: self._performer.perform(claim, job), seconds=limit, stand_in=stand_in)
 
     def _succeed(self, claim: Claim, job: Any, value: Any, started_at: float, ended_at: float) -> None:
         if self._is_awaited(claim):
@@ -414,8 +431,8 @@ class Worker:
         dumps = self._books.serializer.dumps
         try:
             return b64encode(dumps(value))
-        except Exception:  # noqa: BLE001 - as rq.results: the job is finished, its value is not storable
-            return b64encode(dumps("Unserializable return value"))
+        except Exception:  # noqa: BLE001 - pickling runs the job's code
+            return b64encode(dumps(UNSERIALIZABLE))
 
     def _book_success(self, claim: Claim, job: Any, value: Any, started_at: float) -> str:
         return self._book(claim, lambda: self._books.succeeded(claim, job, value, started_at))
