@@ -11,12 +11,14 @@ function :func:`run`, so that any RQ worker can run it where it finds the case's
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import pickle
 import struct
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +72,10 @@ def unwrap(data: bytes) -> memoryview:
     Raises:
         CallRefusedError: It is another job's.
     """
+    if not data.startswith(_BEFORE):
+        # RQ writes a job anew, and compressed, when it is to be run again.
+        with contextlib.suppress(zlib.error):
+            data = zlib.decompress(data)
     start = len(_BEFORE) + _BINBYTES.size
     if not data.startswith(_BEFORE) or not data.endswith(_AFTER) or len(data) < start + len(_AFTER):
         raise CallRefusedError("The job says that its result is awaited but carries no sealed call; it is not run.")

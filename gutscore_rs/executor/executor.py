@@ -382,20 +382,23 @@ class _Engine:
 
     def _fail_what_is_too_long(self, longest: float) -> None:
         with self._lock:
-            late = [job_id for job_id, seconds in self._time_requests.items() if seconds > longest]
-        for job_id in late:
+            late = {job_id: seconds for job_id, seconds in self._time_requests.items() if seconds > longest}
+        for job_id, seconds in late.items():
             future = self._pending.get(job_id)
             if future is not None and self._take_back(future):
-                text = f"The call takes up to {self._time_requests.get(job_id, 0) or 'more'} s"
                 future.set_exception(
-                    WalltimeError(f"{text}; the resource set with most time has {longest:.0f} s left. Request another.")
+                    WalltimeError(
+                        f"The call takes up to {seconds} s, and of all resource sets that are requested or active none "
+                        f"has more than {longest:.0f} s left. Request one with a longer runtime."
+                    )
                 )
 
     def _break(self, error: ExecutorBrokenError) -> None:
         self._broken = error
         with self._lock:
             futures = list(self._pending.values())
-        self._take_back_all(futures)
+        for future in self._take_back_all(futures):
+            future.set_exception(error)
         for future in futures:
             self._end(future.job_id, error=error)
 

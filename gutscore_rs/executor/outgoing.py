@@ -69,8 +69,10 @@ class Outgoing:
             self._changed.notify_all()
 
     def take_back(self, job_id: str) -> bool:
-        """Drop a call that was not sent yet; False: it was."""
+        """Drop a call that was not sent yet; False: it was, and is known to Redis."""
         with self._changed:
+            while any(letter.record.job_id == job_id for letter in self._sending):
+                self._changed.wait()
             letter = self._letters.pop(job_id, None)
             if letter:
                 self._bytes -= len(letter.record.data)

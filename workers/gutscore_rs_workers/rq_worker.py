@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 import redis
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.suspension import is_suspended
-from rq.worker import DequeueStrategy, Worker
+from rq.worker import DequeueStrategy, Worker, WorkerStatus
 
 from gutscore_rs.errors import StoreError
 from gutscore_rs.store import Jobs
@@ -338,6 +338,9 @@ class Supervisor:
             return
         child.idle = data.endswith(IDLE)
         if child.idle:
+            if not child.ran_a_job:
+                # It has not asked Redis for anything yet, which would have said so.
+                self._worker.set_state(WorkerStatus.IDLE)
             self._idle_since = time.monotonic()
             child.fruitless += child.woken
             child.woken = False
