@@ -50,7 +50,8 @@ class OpenedCall(NamedTuple):
 
 def _wrapping() -> tuple[bytes, bytes]:
     """What stands before and after the bytes of a sealed call in RQ's pickled job (protocol 3: no frames)."""
-    marker = b"\0" * 300
+    # Of bytes that the length before it does not have.
+    marker = b"\xaa" * 300
     name = f"{__name__}.run"
     before, after = pickle.dumps((name, None, (marker,), {}), protocol=3).split(marker)
     return before[: -_BINBYTES.size], after

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gutscore_rs.store.connection import PATIENCE, RETRIES, BoundedRetry, translated
 
@@ -37,7 +37,7 @@ class Line:
         """Send commands and read their replies.
 
         Raises:
-            ResponseError: The server refuses one of them.
+            NoScriptError: The server does not know the script.
             StoreError: No reply.
         """
         self.ask(*commands)
@@ -62,16 +62,19 @@ class Line:
 
         try:
             return self._retry.call_with_retry(read, lambda _error: self.close())  # type: ignore[no-any-return]
-        except ResponseError:
-            # The replies behind it are still to come.
-            if len(commands) > 1:
-                self.close()
-            self._asked = False
+        except NoScriptError:
+            self._give_up(commands)
             raise
-        except (RedisError, OSError):
-            self.close()
+        except (RedisError, OSError) as error:
+            self._give_up(commands if isinstance(error, ResponseError) else ())
             with translated(self._where):
                 raise
+
+    def _give_up(self, commands: Sequence[Sequence[Word]]) -> None:
+        """An answer was an error, or none; a connection with answers still to come is of no use."""
+        self._asked = False
+        if len(commands) != 1:
+            self.close()
 
     def _send(self, commands: Sequence[Sequence[Word]]) -> None:
         if self._connection is None:

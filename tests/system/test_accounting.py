@@ -98,7 +98,7 @@ def test_every_job_ends_once_and_with_a_reason_whatever_is_killed(case: LiveCase
             (result,) = job.results()
             if job.id in failed:
                 found = re.search(
-                    r"WorkerLostError: worker \d \(pid (\d+)\) was killed by SIGKILL", str(result.exc_string)
+                    r"WorkerLostError: worker \d \(pid (\d+) on [\w-]+\) was killed by SIGKILL", str(result.exc_string)
                 )
                 assert found, result.exc_string
                 guilty.append(int(found[1]))

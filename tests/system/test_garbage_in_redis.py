@@ -108,8 +108,8 @@ def test_every_kind_of_key_is_tried() -> None:
     kinds = {name for name in vars(CaseKeys) if not name.startswith("_")} - {"case", "root"}
     tried = {"resource_sets", "resource_set", "live", "workers", "launchers", "provisioners", "provisioner_info"}
     # `states` is read with `workers`; locks and leases in tests/store/test_provisioners.py; any bytes are a nonce or a
-    # tombstone; submissions in tests/store/test_submissions.py.
-    elsewhere = {"states", "lock", "lease", "nonce", "tombstone", "submission", "submissions"}
+    # tombstone; submissions in tests/store/test_submissions.py; those of executors in tests/store/test_calls.py.
+    elsewhere = {"states", "lock", "lease", "nonce", "tombstone", "submission", "submissions", "executor", "replies"}
     assert kinds == tried | elsewhere | {"events", "lost"}, "a new key needs garbage, too"
 
 
