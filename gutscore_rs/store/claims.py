@@ -42,20 +42,15 @@ class Claim:
         queues: Full names of the queues that were looked at.
         worker: RQ name of the worker that has it.
         started_at: Server seconds of the claim.
-        alone: Whether it was the only one that was asked for.
 
     Attributes:
         queue: Full name of the queue that it came from.
         execution: Names this run of the job; who holds it may finish the job.
-        recorded: Whether RQ's record of the execution was written: of a job that was taken alone, if nobody waits for
-            its result.
     """
 
-    __slots__ = ("_row", "execution", "job_id", "queue", "recorded", "started_at", "worker")
+    __slots__ = ("_row", "execution", "job_id", "queue", "started_at", "worker")
 
-    def __init__(
-        self, row: Sequence[bytes | None], queues: Sequence[str], worker: str, started_at: float, *, alone: bool
-    ) -> None:
+    def __init__(self, row: Sequence[bytes | None], queues: Sequence[str], worker: str, started_at: float) -> None:
         self._row = row
         index, job_id, execution = row[0], row[1], row[2]
         assert index is not None and job_id is not None and execution is not None  # noqa: S101, PT018 - as the script
@@ -64,7 +59,6 @@ class Claim:
         self.execution = execution.decode()
         self.worker = worker
         self.started_at = started_at
-        self.recorded = alone and not row[_REPLY]
 
     @property
     def fields(self) -> Mapping[bytes, bytes]:
@@ -118,7 +112,6 @@ class End(NamedTuple):
         result: Serialized return value in base64, or empty for none; to a ``reply``, as it is sent.
         result_ttl: Seconds to keep it, -1 for ever.
         started_at: Seconds by the server's clock.
-        recorded: As in the claim.
         reply: Stream that the result goes to; empty: it is kept as RQ does.
         wrong: Whether the result is an error.
     """
@@ -130,7 +123,6 @@ class End(NamedTuple):
     started_at: float
     ended_at: float
     result: bytes
-    recorded: bool = True
     reply: str = ""
     wrong: bool = False
 
@@ -145,7 +137,6 @@ class End(NamedTuple):
             iso_time(self.ended_at),
             f"{self.started_at:.6f}",
             self.result,
-            1 if self.recorded else 0,
             self.reply,
             1 if self.wrong else 0,
         )
@@ -191,9 +182,9 @@ class Exchange:
 _OUTCOMES = {ord("o"): "ok", ord("f"): "fenced", ord("c"): "complex"}
 
 
-def exchange_of(reply: Sequence[bytes], queues: Sequence[str], worker: str, *, alone: bool) -> Exchange:
+def exchange_of(reply: Sequence[bytes], queues: Sequence[str], worker: str) -> Exchange:
     """Read the script's reply."""
     at = float(reply[1])
     rows: Iterable[Sequence[bytes | None]] = reply[3:]  # type: ignore[assignment]
-    claims = [Claim(row, queues, worker, at, alone=alone) for row in rows]
+    claims = [Claim(row, queues, worker, at) for row in rows]
     return Exchange([_OUTCOMES[letter] for letter in reply[0]], claims, at, bool(reply[2]))

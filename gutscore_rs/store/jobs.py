@@ -69,6 +69,7 @@ class Jobs:
         most: int = 1,
         seconds: float | None = None,
         worked: float = 0.0,
+        recorded: bool = False,
     ) -> Exchange:
         """Book ends of jobs and take the first queued ones of one queue, looking at the queues in their order.
 
@@ -79,6 +80,7 @@ class Jobs:
             most: How many jobs to take at most; 0: none.
             seconds: What is left of the worker's time: jobs that say that they take longer stay; None: all it needs.
             worked: Seconds that it worked for the ends.
+            recorded: Whether there may be records of their executions.
         """
         names = self.keys
         keys = [names.worker(worker), names.worker_executions(worker), names.suspended]
@@ -96,6 +98,7 @@ class Jobs:
             "" if seconds is None else f"{seconds:.3f}",
             most,
             f"{worked:.6f}",
+            1 if recorded else 0,
             len(ends),
         ]
         for end in ends:
@@ -104,7 +107,7 @@ class Jobs:
             reply = self._scripts.run("exchange", keys, arguments)
         else:
             reply = self._scripts.on_line(self._line, "exchange", keys, arguments)
-        return exchange_of(reply, queues, worker, alone=most == 1)
+        return exchange_of(reply, queues, worker)
 
     def await_one(self, queue: str, seconds: float) -> bool:
         """Wait until a queue has a job, and leave it there (see ``peek`` of the workers); on the line of ours.
@@ -141,7 +144,6 @@ class Jobs:
             claim.started_at,
             claim.started_at + worked,
             b64encode(result) if result is not None else b"",
-            claim.recorded,
         )
         return self.exchange([claim.queue], claim.worker, [end], most=0, worked=worked).outcomes[0]
 
@@ -233,29 +235,11 @@ class Jobs:
             if any([next(booked) is not None, next(booked)])
         ]
 
-    def record_execution(self, job_id: str, execution: str, worker: str, queue: str, now: float) -> None:
-        """Write RQ's record of an execution that lasts, though it was taken as one of many that do not."""
-        with translated(self._where):
-            until = self._client.zscore(self.keys.started(queue), f"{job_id}:{execution}")
-            if until is None:
-                return
-            ttl = max(1, int(float(until) - now))
-            key, registry = self.keys.execution(job_id, execution), self.keys.executions(job_id)
-            pipeline = self._client.pipeline()
-            pipeline.hset(
-                key,
-                mapping={
-                    "id": execution,
-                    "job_id": job_id,
-                    "created_at": now,
-                    "last_heartbeat": now,
-                    "worker_name": worker,
-                },
-            )
-            pipeline.expire(key, ttl)
-            pipeline.zadd(registry, {execution: now + ttl + 60})
-            pipeline.expire(registry, ttl + 60)
-            pipeline.execute()
+    def record_execution(self, job_id: str, execution: str, worker: str, queue: str) -> None:
+        """Write RQ's record of an execution that lasts; of most there is none."""
+        names = self.keys
+        keys = [names.started(queue), names.execution(job_id, execution), names.executions(job_id)]
+        self._scripts.run("record_execution", keys, [job_id, execution, worker])
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:
         """Make claims that were sent and not answered void, should they still arrive; what was taken stays.

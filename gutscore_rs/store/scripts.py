@@ -31,6 +31,7 @@ ScriptName = Literal[
     "leave",
     "live",
     "provisioner_beat",
+    "record_execution",
     "register",
     "release_lease",
     "request",

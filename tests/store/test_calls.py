@@ -84,7 +84,7 @@ def end(store: Store, job_id: str, worker: str = "w") -> End:
     assert [claim.job_id for claim in claims] == [job_id]
     (claim,) = claims
     result = seal_value(KEY, job_id, 0, largest=10**6)
-    return End(claim.queue, job_id, claim.execution, 0, 1.0, 2.0, result, claim.recorded, claim.reply)
+    return End(claim.queue, job_id, claim.execution, 0, 1.0, 2.0, result, claim.reply)
 
 
 def test_results_come_in_one_entry_and_nothing_of_their_jobs_stays(store: Store, line: Line) -> None:

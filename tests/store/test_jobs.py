@@ -61,6 +61,8 @@ def test_a_claimed_job_is_started_for_rq_and_in_no_queue(store: Store, queue: Qu
     assert abs(seen.started_at.timestamp() - got.started_at) < 1
     registry = StartedJobRegistry(queue=queue)
     assert registry.get_job_ids(cleanup=False) == [job.id]
+    assert seen.get_executions() == []
+    store.jobs.record_execution(job.id, got.execution, NAME, queue.name)
     [execution] = seen.get_executions()
     assert (execution.composite_key, execution.worker_name) == (f"{job.id}:{got.execution}", NAME)
     assert store.jobs.held_by(NAME) == [(job.id, got.execution, queue.name)]

@@ -274,14 +274,15 @@ class Crew:
                 child.killed_for = f"{child.label} hung beyond its job's timeout and was killed"
                 child.signal(signal.SIGKILL)
 
-    def hoarders(self, seconds: float) -> list[tuple[Child, Cursor]]:
-        """Workers whose job runs for longer than this while others of its batch wait behind it."""
+    def lasting(self, seconds: float) -> list[tuple[Child, Cursor]]:
+        """Workers whose job runs for longer than this, if that was not seen before."""
         now, found = time.monotonic(), []
         for child in self.children.values():
             if child.idle or not child.registered:
                 continue
             cursor = self._memory.read(child.index)
-            if cursor.behind and now - cursor.begun_at > seconds:
+            lasts = cursor.execution and now - cursor.begun_at > seconds
+            if lasts and self._memory.taken_batch(child.index) != cursor.batch:
                 found.append((child, cursor))
         return found
 

@@ -162,7 +162,7 @@ class Launcher:
             self._crew.kill_overdue()
             self._watch_requester()
             self._cap_logs(now)
-        self._take_from_hoarders(now)
+        self._note_what_lasts(now)
         self._register_ready()
         self._restart()
         self._beat()
@@ -269,18 +269,18 @@ class Launcher:
         for index in self._crew.due_restarts():
             self._watch(self._crew.start(index))
 
-    def _take_from_hoarders(self, now: float) -> None:
-        """A worker took several jobs for short ones, and one of them lasts: the others shall not wait for it."""
+    def _note_what_lasts(self, now: float) -> None:
+        """A job lasts: those that were taken with it shall not wait for it, and RQ's readers see it."""
         if now < self._next_glance:
             return
         self._next_glance = now + GLANCE
-        hoarders = self._crew.hoarders(GLANCE)
-        if not hoarders or not self._reachable:
+        lasting = self._crew.lasting(GLANCE)
+        if not lasting or not self._reachable:
             return
         try:
-            take_over(self._store, self._memory, hoarders, self._launch.queues)
+            take_over(self._store, self._memory, lasting, self._launch.queues)
         except StoreError as error:
-            log.warning("cannot take jobs from a worker whose job lasts: %s", error)
+            log.warning("cannot note which jobs last: %s", error)
 
     # -- Redis ----------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ def book_ends(
     if not ends:
         return
     worked = sum(end.ended_at - end.started_at for end in ends)
-    outcomes = store.jobs.exchange(queues, rq_name, ends, most=0, worked=worked).outcomes
+    outcomes = store.jobs.exchange(queues, rq_name, ends, most=0, worked=worked, recorded=True).outcomes
     books = open_books(rq_name, store.client)
     for outcome, end in zip(outcomes, ends, strict=True):
         if outcome == "complex":
@@ -98,7 +98,7 @@ def book_ends(
 def take_over(
     store: JobStore, memory: SharedMemory, hoarders: Sequence[tuple[Child, Cursor]], queues: Sequence[str]
 ) -> None:
-    """Workers took several jobs, and one of them lasts: book what they did before it, put back what is behind it."""
+    """Jobs last: have RQ's readers see them, book what their workers did before them, put back what is behind them."""
     for child, cursor in hoarders:
         memory.take_batch(child.index, cursor.batch)
     # See SharedMemory.take_batch: a worker that begins its next job at this moment has its cursor written after it.
@@ -115,8 +115,9 @@ def take_over(
             store.jobs.put_back(job_id, execution, queue, child.rq_name)
         if running := [one for one in held if one[1] == now_running.execution and one[2]]:
             job_id, execution, queue = running[0]
-            store.jobs.record_execution(job_id, execution, child.rq_name, queue, store.time())
-        log.info("%d jobs were taken back from worker %d, whose job lasts", len(behind), child.index)
+            store.jobs.record_execution(job_id, execution, child.rq_name, queue)
+        if behind:
+            log.info("%d jobs were taken back from worker %d, whose job lasts", len(behind), child.index)
 
 
 def _in_order(held: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

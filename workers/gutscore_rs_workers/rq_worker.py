@@ -87,8 +87,8 @@ class RqWorker(Worker):
     """RQ's worker, with a performer that is kept instead of a work horse for each job.
 
     Attributes:
-        largest_batch: How many jobs are taken at once. 1 alone on a Redis of others (rulings 4): a reader that finds a
-            job started finds RQ's record of its execution, too. Subclasses may allow more.
+        largest_batch: How many jobs are taken at once. 1 alone on a Redis of others (rulings 4); subclasses may allow
+            more.
         isolation: ``none``, or ``process``: a process of its own for each job, as stock workers have it.
     """
 
@@ -419,11 +419,11 @@ class Supervisor:
         if cursor.deadline and now > cursor.deadline and not child.killed_for:
             child.killed_for = f"the performer (pid {child.pid}) hung beyond its job's timeout and was killed"
             child.signal(signal.SIGKILL)
-        elif cursor.behind and now - cursor.begun_at > GLANCE:
+        elif cursor.execution and now - cursor.begun_at > GLANCE and self._memory.taken_batch(0) != cursor.batch:
             try:
                 take_over(self._redis, self._memory, [(child, cursor)], self._queues)
             except (StoreError, redis.RedisError) as error:
-                self._worker.log.warning("cannot take jobs from the performer, whose job lasts: %s", error)
+                self._worker.log.warning("cannot note which jobs last: %s", error)
 
     # -- RQ -------------------------------------------------------------------------------------------------
 

@@ -229,7 +229,14 @@ class Worker:
         if most and self._memory.work_end:
             left = self._memory.work_end - time.monotonic()
         got = self._store.jobs.exchange(
-            self._queues, self._context.rq_name, done.ends, most=most, seconds=left, worked=done.worked
+            self._queues,
+            self._context.rq_name,
+            done.ends,
+            most=most,
+            seconds=left,
+            worked=done.worked,
+            # Whoever watches us wrote records, if a job lasted.
+            recorded=self._memory.taken_batch(self._context.index) == self._batch,
         )
         if done.ends:
             self._done = Done()
@@ -385,12 +392,8 @@ class Worker:
             self._persist(lambda: self._book_success(claim, job, value, started_at))
             return
         result = self._serialized(value)
-        end = End(claim.queue, claim.job_id, claim.execution, ttl, started_at, ended_at, result, self._recorded(claim))
+        end = End(claim.queue, claim.job_id, claim.execution, ttl, started_at, ended_at, result)
         self._note(end, claim)
-
-    def _recorded(self, claim: Claim) -> bool:
-        """Whether RQ has a record of the execution: whoever takes a batch's rest from us writes that of what lasts."""
-        return claim.recorded or self._memory.taken_batch(self._context.index) == self._batch
 
     def _is_awaited(self, claim: Claim) -> bool:
         """Whether an executor waits for the result, and this worker can answer it."""
@@ -412,9 +415,8 @@ class Worker:
         self._send(claim, result, started_at, ended_at, wrong=True)
 
     def _send(self, claim: Claim, result: bytes, started_at: float, ended_at: float, *, wrong: bool) -> None:
-        recorded = self._recorded(claim)
         name, reply = claim.execution, claim.reply
-        self._note(End(claim.queue, claim.job_id, name, 0, started_at, ended_at, result, recorded, reply, wrong), claim)
+        self._note(End(claim.queue, claim.job_id, name, 0, started_at, ended_at, result, reply, wrong), claim)
 
     def _note(self, end: End, claim: Claim) -> None:
         """An end waits for the next call, where nothing can lose it; one that finds no room there is booked now."""

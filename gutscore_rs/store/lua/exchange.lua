@@ -4,30 +4,31 @@
 --       4.. of each queue: list, started registry, finished registry, set of its workers
 -- ARGV  1 number of this claim, rising; '' claims nothing  2 worker name  3 begin of the execution ids (28 hex)
 --       4 now as RQ's ISO text  5 default timeout (s)  6 RQ's key prefix  7 seconds that the worker has left, or '' for
---       no end  8 most jobs to take  9 seconds worked  10 how many ends
---       11.. of each end: queue index from 0, job id, execution id, result ttl (s; -1: no end), started at and ended at
---       (RQ's ISO text), started at (s), serialized result (base64) or '', whether it has a record of its execution
---       (0, 1), stream that its result goes to instead or '', whether that is an error (0, 1)
+--       no end  8 most jobs to take  9 seconds worked  10 whether there are records of the executions (0, 1)
+--       11 how many ends
+--       12.. of each end: queue index from 0, job id, execution id, result ttl (s; -1: no end), started at and ended at
+--       (RQ's ISO text), started at (s), serialized result (base64) or '', stream that its result goes to instead or '',
+--       whether that is an error (0, 1)
 -- Returns {outcome of each end as a letter, now, jobs left in the queue that was looked at last, {queue index, job id, execution id, field, ...} of each job taken}
 --       o: booked; f: fenced (the job was given to somebody else); c: complex (RQ's own code must do it)
 -- An end that comes twice is booked once. A claim repeated with the same number (its reply was lost) returns the same
 -- jobs again; one that comes after a newer claim or a fence was held up on its way: nobody waits for it, it takes
 -- nothing. A job that says how long it takes (gs_time) and does not fit stays in its place, for a worker that lives
--- longer; behind it fitting ones are looked for, 100 deep.
+-- longer; behind it fitting ones are looked for, 100 deep. RQ's record of an execution is written where a job lasts
+-- (record_execution): most are over before a reader could look.
 local prefix, worker = ARGV[6], ARGV[2]
 local at = now()
 
 local FIELDS = {'status', 'timeout', 'gs_time', 'ttl', 'data', 'result_ttl', 'success_callback_name', 'repeats_left',
   'rate_limit_key', 'webhooks', 'group_id', 'gs_reply', 'retries_left'}
-local STATUS, TIMEOUT, TIME, TTL, REPLY = 1, 2, 3, 4, 12
-local WIDTH = 11
+local STATUS, TIMEOUT, TIME, TTL = 1, 2, 3, 4
+local WIDTH = 10
 
 local function end_of(i)
-  local from = 10 + (i - 1) * WIDTH
+  local from = 11 + (i - 1) * WIDTH
   return {q = 4 + 4 * tonumber(ARGV[from + 1]), id = ARGV[from + 2], execution = ARGV[from + 3],
     ttl = tonumber(ARGV[from + 4]), started_iso = ARGV[from + 5], ended_iso = ARGV[from + 6],
-    started = ARGV[from + 7], result = ARGV[from + 8], recorded = ARGV[from + 9] == '1',
-    reply = ARGV[from + 10], wrong = ARGV[from + 11] == '1'}
+    started = ARGV[from + 7], result = ARGV[from + 8], reply = ARGV[from + 9], wrong = ARGV[from + 10] == '1'}
 end
 
 -- The ends by queue, and which of them still belong to this worker.
@@ -98,13 +99,18 @@ local function book(count)
       local known = redis.call('HGET', job, 'gs_done')
       said[i] = (known == one.execution or (not known and one.reply ~= '')) and 'o' or 'f'
       redis.call('SREM', KEYS[2], execution)
+    elseif redis.call('HGET', job, 'status') ~= 'started' then
+      -- Its user cancelled or deleted it while it ran.
+      said[i] = 'f'
+      over[one.q] = over[one.q] or {}
+      table.insert(over[one.q], execution)
     elseif dependents and redis.call('EXISTS', job .. ':dependents') == 1 then
       said[i] = 'c'
     else
       said[i] = 'o'
       over[one.q] = over[one.q] or {}
       table.insert(over[one.q], execution)
-      if one.recorded then
+      if ARGV[10] == '1' then
         redis.call('DEL', prefix .. ':execution:' .. execution)
         redis.call('ZREM', prefix .. ':executions:' .. one.id, one.execution)
       end
@@ -200,15 +206,6 @@ local function pop(q, most)
   return found
 end
 
-local function record_execution(id, execution, ttl)
-  local key = prefix .. ':execution:' .. id .. ':' .. execution
-  redis.call('HSET', key, 'id', execution, 'job_id', id, 'created_at', text(at), 'last_heartbeat', text(at),
-    'worker_name', worker)
-  redis.call('EXPIRE', key, ttl)
-  redis.call('ZADD', prefix .. ':executions:' .. id, text(at + ttl + 60), execution)
-  redis.call('EXPIRE', prefix .. ':executions:' .. id, ttl + 60)
-end
-
 -- Jobs of a batch run one after the other: each may take its whole timeout.
 local function take(q, most)
   local rows, notes, scores, executions, until_then = {}, {}, {}, {}, 0
@@ -220,11 +217,6 @@ local function take(q, most)
       'worker_name', worker)
     if fields[TTL] then
       redis.call('PERSIST', prefix .. ':job:' .. id)
-    end
-    -- Readers look for it only at jobs that last: those of a batch are over at once, and of calls that somebody waits
-    -- for the somebody knows.
-    if most == 1 and not fields[REPLY] then
-      record_execution(id, execution, until_then + 60)
     end
     table.insert(scores, text(at + until_then + 60))
     table.insert(scores, id .. ':' .. execution)
@@ -270,7 +262,7 @@ local function claim()
   return rows, more
 end
 
-local said = tonumber(ARGV[10]) > 0 and book(tonumber(ARGV[10])) or ''
+local said = tonumber(ARGV[11]) > 0 and book(tonumber(ARGV[11])) or ''
 local rows, more = {}, 0
 if ARGV[1] ~= '' then
   rows, more = claim()

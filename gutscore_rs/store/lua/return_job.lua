@@ -18,7 +18,8 @@ redis.call('ZREM', KEYS[2], execution)
 redis.call('SREM', KEYS[1], execution)
 redis.call('DEL', ARGV[4] .. ':execution:' .. execution)
 redis.call('ZREM', ARGV[4] .. ':executions:' .. ARGV[1], ARGV[2])
-if redis.call('EXISTS', KEYS[4]) == 0 then
+if redis.call('HGET', KEYS[4], 'status') ~= 'started' then
+  -- Its user cancelled or deleted it meanwhile.
   return 'ok'
 end
 if ARGV[3] ~= '' then

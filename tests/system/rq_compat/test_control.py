@@ -46,7 +46,10 @@ def test_a_busy_worker_says_so_and_counts_its_jobs(site: RqSite, tmp_path: Path)
         assert site.workers()[0].get_state() == "busy"
         assert site.fetch(job).get_status() is JobStatus.STARTED
         assert site.queue().started_job_registry.get_job_ids() == [job.id]
-        assert [one.job_id for one in site.workers()[0].get_current_executions()] == [job.id]
+        wait_until(
+            lambda: [one.job_id for one in site.workers()[0].get_current_executions()] == [job.id],
+            what="its execution is on record",
+        )
         wait_until(lambda: site.workers()[0].successful_job_count == 1, what="it is counted")
 
 
