@@ -23,6 +23,7 @@ LIBRARY, WORKERS = ROOT / "gutscore_rs", ROOT / "workers" / "gutscore_rs_workers
 # Who may import what, beside the standard library and ourselves; a folder stands for all in it.
 ALLOWED = {
     "redis": {"store", "lazy_job.py"},
+    "hiredis": {"store"},
     "rq": {"tasks.py", "lazy_job.py", "operations", "manager.py"},
     "msgpack": {"store", "operations"},
     "cloudpickle": {"calls.py"},

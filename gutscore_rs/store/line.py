@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gutscore_rs.store.connection import PATIENCE, RETRIES, BoundedRetry, translated
 
-Word = str | bytes | int | float
+Word = str | int | float | bytes | memoryview
 
 
 class Line:
@@ -81,8 +82,8 @@ class Line:
             connection = self._pool.make_connection()
             connection.connect()
             self._connection = connection
-        packed = [part for command in commands for part in self._connection.pack_command(*command)]
-        self._connection.send_packed_command(packed, check_health=False)
+        packed = b"".join(pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
+        self._connection.send_packed_command([packed], check_health=False)
         self._asked = True
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ class Scripts:
     def command(self, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Sequence[Argument]:
         """A script's call by its digest, as words to send."""
         # Names that are no text must reach Redis as they came from there.
-        values = [raw_name(value) if isinstance(value, str) else value for value in arguments]
+        values = [raw_name(value) if type(value) is str and not value.isascii() else value for value in arguments]
         return ("EVALSHA", digest(name), len(keys), *keys, *values)
 
     def on_line(self, line: Line, name: ScriptName, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:

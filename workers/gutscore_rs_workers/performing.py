@@ -20,6 +20,9 @@ from gutscore_rs.calls import Call, open_call
 from gutscore_rs.store import Claim
 from gutscore_rs_workers.rq_bridge import CURRENT_JOB, DEFAULT_TIMEOUT, JobTimeoutException, import_attribute
 
+# What `signal` puts around it, to name handlers, takes longer than all else of a timeout.
+_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
 
 class TimeLimit:
     """The timeout of the job that runs: SIGALRM raises ``JobTimeoutException`` in it, as in RQ."""
@@ -33,7 +36,7 @@ class TimeLimit:
             return
         self._seconds = seconds
         # Tasks may have put a handler of their own there.
-        if signal.getsignal(signal.SIGALRM) != self._over:
+        if _handler_of(signal.SIGALRM) != self._over:
             signal.signal(signal.SIGALRM, self._over)
         signal.setitimer(signal.ITIMER_REAL, seconds or DEFAULT_TIMEOUT)
 
