@@ -8,6 +8,7 @@ Peers come from PyPI into environments of their own. A peer that fails is a row 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -108,10 +109,8 @@ def run_peer(peer: Peer, server: Server, venvs: Path) -> Mapping[str, float] | s
 
 def _end_session(process: subprocess.Popen[str]) -> None:
     """A peer may leave daemons behind: all of its session goes."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -171,8 +170,8 @@ def _compare(report: Report, found: Mapping[str, list[Mapping[str, float]]]) -> 
 
     if found.get(POOL):
         report.note(
-            f"Executor beside ProcessPoolExecutor, medians of the ratios within a round: {ratio('noop_per_s', POOL):.2f} x "
-            f"its tasks/s, {ratio('round_trip_ms', POOL):.1f} x its time there and back."
+            f"Executor beside ProcessPoolExecutor, medians of the ratios within a round: "
+            f"{ratio('noop_per_s', POOL):.2f} x its tasks/s, {ratio('round_trip_ms', POOL):.1f} x its time there and back."
         )
     others = {name: median(row["noop_per_s"] for row in rows) for name, rows in found.items() if rows}
     floors = (EXECUTOR, POOL, "bare loop on Redis")
@@ -231,7 +230,7 @@ def drains_table(server: Server, case: LiveCase, runs: int) -> Report:
     return report
 
 
-def enqueue_table(server: Server, case: LiveCase, runs: int) -> Report:
+def enqueue_table(server: Server, case: LiveCase, runs: int) -> Report:  # noqa: C901 - four ways side by side
     """Putting tasks into the queue."""
     report = Report("tasks_enqueue", "Enqueueing", ["way", "tasks/s, min / median / max"])
     report.servers.append(server.version())

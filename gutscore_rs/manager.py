@@ -237,6 +237,11 @@ class ResourceManager:
         self._executors.append(executor)
         return executor
 
+    def calls_done(self) -> dict[str, int]:
+        """How many calls of this manager's executors finished and failed; RQ's registries do not have them."""
+        counts = [executor.done for executor in self._executors]
+        return {name: sum(count[name] for count in counts) for name in ("finished", "failed")}
+
     def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Iterator[Job]:
         """Yield jobs as they finish or fail.
 

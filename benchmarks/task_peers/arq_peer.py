@@ -20,7 +20,7 @@ async def nap(_ctx, seconds):
     return common.nap(seconds)
 
 
-class WorkerSettings:
+class WorkerSettings:  # arq reads its attributes
     functions = [noop, nap]
     redis_settings = SETTINGS
     max_jobs = 1

@@ -153,6 +153,11 @@ class Executor(BaseExecutor):
             return itertools.chain.from_iterable(_in_order(futures, ends, buffersize))
         return _in_order((self.submit(fn, *row) for row in rows), ends, buffersize)
 
+    @property
+    def done(self) -> dict[str, int]:
+        """How many of its calls have returned (``finished``) and raised (``failed``) so far."""
+        return dict(self._engine.done)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
 
@@ -222,6 +227,7 @@ class _Engine:
         self._held_back = 0
         self._lock = threading.Lock()
         self._nothing_pending = threading.Condition(self._lock)
+        self.done = {"finished": 0, "failed": 0}
         self._broken: ExecutorBrokenError | None = None
         self._down = False
         self._closed = False
@@ -305,8 +311,10 @@ class _Engine:
         try:
             value = open_result(self._key, job_id, payload)
         except BaseException as error:  # noqa: BLE001 - what the call raised, whatever it is
+            self.done["failed"] += 1
             self._end(job_id, error=error)
         else:
+            self.done["finished"] += 1
             self._end(job_id, value)
 
     def _end(self, job_id: str, value: Any = None, error: BaseException | None = None) -> None:

@@ -1,0 +1,1 @@
+"""SciPy and joblib on the workers of a case."""
