@@ -20,7 +20,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 
@@ -36,13 +36,6 @@ VALUE, ERROR = b"V", b"E"
 _SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
-class OpenedCall(NamedTuple):
-    """A call that was checked and decoded."""
-
-    call: Call
-    largest_result: int
 
 
 # -- RQ's wrapping ----------------------------------------------------------------------------------------------
@@ -127,8 +120,8 @@ def _is_plain(call: Call) -> bool:
     )
 
 
-def _open(key: bytes, use: bytes, job_id: str, sealed: memoryview) -> tuple[memoryview, int, list[memoryview]]:
-    """Check the signature; head, largest result and parts.
+def _open(key: bytes, use: bytes, job_id: str, sealed: memoryview) -> tuple[memoryview, list[memoryview]]:
+    """Check the signature; head and parts.
 
     Raises:
         CallRefusedError: It was not made by a holder of the key for this job.
@@ -139,13 +132,13 @@ def _open(key: bytes, use: bytes, job_id: str, sealed: memoryview) -> tuple[memo
             f"What job {job_id} carries is not signed with this case's key for it; nothing of it is decoded. "
             "Whoever wrote it into Redis does not have the access file."
         )
-    _, _, largest, count = _HEAD.unpack_from(rest)
+    count = _HEAD.unpack_from(rest)[3]
     lengths = [_LENGTH.unpack_from(rest, _HEAD.size + i * _LENGTH.size)[0] for i in range(count)]
     parts, at = [], _HEAD.size + count * _LENGTH.size
     for length in lengths:
         parts.append(rest[at : at + length])
         at += length
-    return rest[: _HEAD.size], largest, parts
+    return rest[: _HEAD.size], parts
 
 
 def _loads(parts: Sequence[memoryview]) -> Any:
@@ -180,20 +173,26 @@ def seal_call(key: bytes, job_id: str, call: Call, *, largest: int) -> bytes:
     return wrap(sealed)
 
 
-def open_call(key: bytes, job_id: str, data: bytes) -> OpenedCall:
+def open_call(key: bytes, job_id: str, data: bytes) -> Call:
     """The call in a job's data, checked before it is decoded.
 
     Raises:
         CallRefusedError: It is not signed for this job, or was made by another version of Python.
     """
-    head, largest, parts = _open(key, _CALL, job_id, unwrap(data))
+    head, parts = _open(key, _CALL, job_id, unwrap(data))
     made_by = tuple(head[:2])
     if made_by != sys.version_info[:2]:
         raise CallRefusedError(
             f"The call was made by Python {made_by[0]}.{made_by[1]}, this worker runs {sys.version_info[0]}."
             f"{sys.version_info[1]}: functions cannot go between them. Use one Python on both sides."
         )
-    return OpenedCall(_loads(parts), largest)
+    call: Call = _loads(parts)
+    return call
+
+
+def largest_result(data: bytes) -> int:
+    """Most bytes that the result of a call may have, as the call says; not checked."""
+    return int(_HEAD.unpack_from(unwrap(data), _SIGNATURE)[2])
 
 
 def run(sealed: bytes) -> Any:
@@ -244,7 +243,7 @@ def open_result(key: bytes, job_id: str, payload: bytes) -> Any:
     Raises:
         CallRefusedError: It is not signed for this job.
     """
-    _, _, parts = _open(key, _RESULT, job_id, memoryview(payload))
+    _, parts = _open(key, _RESULT, job_id, memoryview(payload))
     content = _loads(parts)
     if content[0] == VALUE:
         return content[1]

@@ -34,5 +34,5 @@ class Pace:
         if longest > TARGET_SECONDS:
             self.size = 1
             return
-        fitting = int(TARGET_SECONDS * jobs / seconds) if seconds > 0 else self._largest
-        self.size = max(1, min(fitting, 2 * self.size, self._largest))
+        fitting = TARGET_SECONDS * jobs / seconds if seconds > 0 else self._largest
+        self.size = max(1, int(min(fitting, 2 * self.size, self._largest)))

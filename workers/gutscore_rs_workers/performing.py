@@ -81,15 +81,11 @@ class Performer:
     Args:
         plain: Whether jobs are written with RQ's own serializer and class: else all of them go RQ's way.
         key: The case's signing key, to open the calls of its executors; None: this worker is of no case.
-
-    Attributes:
-        largest_result: Most bytes that the result of the newest call of an executor may have.
     """
 
     def __init__(self, *, plain: bool, key: bytes | None = None) -> None:
         self._plain = plain
         self._key = key
-        self.largest_result = 0
         self._functions = Functions()
         self._limit = TimeLimit()
 
@@ -122,9 +118,7 @@ class Performer:
             CallRefusedError: Its result is awaited by an executor, but none of the case's has sent it.
         """
         if claim.reply and self._key is not None:
-            opened = open_call(self._key, claim.job_id, claim.data)
-            self.largest_result = opened.largest_result
-            return opened.call
+            return open_call(self._key, claim.job_id, claim.data)
         if not self._plain:
             return None
         try:

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import redis
 
-from gutscore_rs.calls import seal_error, seal_value
+from gutscore_rs.calls import largest_result, seal_error, seal_value
 from gutscore_rs.errors import StoreError, StoreUnavailableError, TaskTimeoutError
 from gutscore_rs.store import Claim, End, Jobs
 from gutscore_rs.store.connection import translated
@@ -402,7 +402,7 @@ class Worker:
     def _answer(self, claim: Claim, value: Any, started_at: float, ended_at: float) -> None:
         key = self._context.signing_key or b""
         try:
-            result = seal_value(key, claim.job_id, value, largest=self._performer.largest_result)
+            result = seal_value(key, claim.job_id, value, largest=largest_result(claim.data))
         except BaseException as error:  # noqa: BLE001 - pickling runs the task's code
             self._answer_error(claim, error, started_at, ended_at)
         else:

@@ -176,13 +176,16 @@ local function share(q, most)
   if most < 2 then
     return most
   end
-  local workers = math.max(1, redis.call('SCARD', KEYS[q + 3]))
+  local workers = redis.call('SCARD', KEYS[q + 3])
+  if workers < 2 then
+    return most
+  end
   return math.max(1, math.min(most, math.ceil(redis.call('LLEN', KEYS[q]) / (2 * workers))))
 end
 
 -- Queued jobs of a queue that fit into the worker's time, taken out of it; bounded, so that no call blocks the server.
 local function pop(q, most)
-  local left, found, stay, looked = tonumber(ARGV[7]), {}, {}, 0
+  local left, found, stay, seen, looked = tonumber(ARGV[7]), {}, {}, {}, 0
   while #found < most and looked < 100 do
     local ids = redis.call('LPOP', KEYS[q], math.min(most - #found, 100 - looked))
     if not ids then
@@ -190,7 +193,9 @@ local function pop(q, most)
     end
     for _, id in ipairs(ids) do
       looked = looked + 1
-      local fields = look_at(id)
+      -- An id may stand there twice: what comes second finds a job that is started, here or later.
+      local fields = seen[id] and {} or look_at(id)
+      seen[id] = true
       if fields[STATUS] == 'queued' then
         if left and (tonumber(fields[TIME] or '') or 0) > left then
           table.insert(stay, id)
