@@ -170,8 +170,9 @@ def _compare(report: Report, found: Mapping[str, list[Mapping[str, float]]]) -> 
 
     if found.get(POOL):
         report.note(
-            f"Executor beside ProcessPoolExecutor, medians of the ratios within a round: "
-            f"{ratio('noop_per_s', POOL):.2f} x its tasks/s, {ratio('round_trip_ms', POOL):.1f} x its time there and back."
+            "Executor beside ProcessPoolExecutor, medians of the ratios within a round: "
+            f"{ratio('noop_per_s', POOL):.2f} x its tasks/s, "
+            f"{ratio('round_trip_ms', POOL):.1f} x its time there and back."
         )
     others = {name: median(row["noop_per_s"] for row in rows) for name, rows in found.items() if rows}
     floors = (EXECUTOR, POOL, "bare loop on Redis")

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 from rq.callbacks import execute_failure_callback, execute_stopped_callback
-from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 __all__ = [
     "CURRENT_JOB",
     "DEFAULT_FAILURE_TTL",
-    "DEFAULT_RESULT_TTL",
     "DEFAULT_TIMEOUT",
     "JobBooks",
     "JobTimeoutException",

@@ -16,7 +16,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ from rq.worker import DequeueStrategy, Worker, WorkerStatus
 
 from gutscore_rs.errors import StoreError
 from gutscore_rs.store import Jobs
-from gutscore_rs.store.connection import sibling
+from gutscore_rs.store.connection import sibling, translated
 from gutscore_rs.store.jobs import jobs_on
 from gutscore_rs_workers.children import Child, End, fork_process, how_it_ended, new_nonce
 from gutscore_rs_workers.peek import Lookout, QueuePeek
@@ -66,11 +66,13 @@ class PlainRedis:
 
     def ping(self) -> bool:
         """Whether the server answers."""
-        return bool(self.client.ping())
+        with translated(self.where):
+            return bool(self.client.ping())
 
     def time(self) -> float:
         """Seconds by the server's clock."""
-        seconds, micros = self.client.time()
+        with translated(self.where):
+            seconds, micros = self.client.time()
         return float(seconds) + float(micros) / 1e6
 
 
@@ -216,7 +218,11 @@ class Supervisor:
         execution = self._memory.read(0).execution
         if not execution:
             return None
-        held = PlainRedis.over(self._worker.connection).jobs.held_by(self._worker.name)
+        own = PlainRedis.over(self._worker.connection)
+        try:
+            held = own.jobs.held_by(self._worker.name)
+        finally:
+            own.client.close()
         return next(((job_id, one) for job_id, one, _ in held if one == execution), None)
 
     def kill(self, sig: signal.Signals) -> None:
@@ -262,7 +268,8 @@ class Supervisor:
                 self._stop()
                 if self._child and not self._child.idle:
                     self._worker._shutdown_requested_date = datetime.now(UTC)  # noqa: SLF001 - as RQ's request_stop
-                    self._worker.set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+                    with _if_redis_answers():
+                        self._worker.set_shutdown_requested_date()  # type: ignore[no-untyped-call]
             elif time.monotonic() - self._stopping_since > 1.0:
                 # A pool and a terminal may both send one: RQ, too, takes two within a second for one.
                 self._worker.log.warning("Worker %s: cold shut down", self._worker.name)
@@ -331,8 +338,9 @@ class Supervisor:
         except OSError:
             return
         child.ready = child.ready or READY in data
-        if TOOK in data:
-            child.ran_a_job, child.fruitless, child.woken = True, 0, False
+        done = self._memory.jobs_done(0)
+        if TOOK in data or done != child.jobs_done:
+            child.ran_a_job, child.fruitless, child.woken, child.jobs_done = True, 0, False, done
             self._backoff = 0.0
         if not data:
             return
@@ -340,11 +348,13 @@ class Supervisor:
         if child.idle:
             if not child.ran_a_job:
                 # It has not asked Redis for anything yet, which would have said so.
-                self._worker.set_state(WorkerStatus.IDLE)
+                with _if_redis_answers():
+                    self._worker.set_state(WorkerStatus.IDLE)
             self._idle_since = time.monotonic()
             child.fruitless += child.woken
             child.woken = False
-            self._on_idle()
+            with _if_redis_answers():
+                self._on_idle()
 
     def _on_idle(self) -> None:
         """A burst ends with empty queues; what came meanwhile is looked at."""
@@ -467,6 +477,15 @@ class Supervisor:
             os.waitpid(self._child.pid, 0)
         self._selector.close()
         self._redis.client.close()
+
+
+@contextlib.contextmanager
+def _if_redis_answers() -> Iterator[None]:
+    """What may be left undone while Redis is away: it is said again, or done, at the next opportunity."""
+    try:
+        yield
+    except redis.RedisError as error:
+        log.warning("Redis does not answer: %s", error)
 
 
 def _reordering(strategy: DequeueStrategy | str | None) -> Callable[[list[str], str], list[str]] | None:

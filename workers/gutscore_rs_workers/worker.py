@@ -33,7 +33,6 @@ from gutscore_rs_workers.pace import LARGEST_BATCH, Pace
 from gutscore_rs_workers.performing import Performer
 from gutscore_rs_workers.rq_bridge import (
     DEFAULT_FAILURE_TTL,
-    DEFAULT_RESULT_TTL,
     JobBooks,
     JobTimeoutException,
     NoSuchJobError,
@@ -324,7 +323,7 @@ class Worker:
         if self._memory.taken_batch(index) == self._batch:
             return False
         try:
-            job, _ = self._job_of(claim), claim.result_ttl(DEFAULT_RESULT_TTL)
+            job, _ = self._job_of(claim), claim.result_ttl(self._books.default_result_ttl)
         except NoSuchJobError:
             self._persist(lambda: self._drop(claim))
             return True
@@ -387,7 +386,7 @@ class Worker:
         if self._is_awaited(claim):
             self._answer(claim, value, started_at, ended_at)
             return
-        ttl = claim.result_ttl(DEFAULT_RESULT_TTL)
+        ttl = claim.result_ttl(self._books.default_result_ttl)
         if not claim.is_plain or ttl == 0 or wants_another_run(value):
             self._persist(lambda: self._book_success(claim, job, value, started_at))
             return
