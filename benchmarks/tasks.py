@@ -117,17 +117,20 @@ def _end_session(process: subprocess.Popen[str]) -> None:
 # -- tables -------------------------------------------------------------------------------------------------
 
 
-def tasks_table(server: Server, case: LiveCase, peers: tuple[Peer, ...], runs: int, venvs: Path) -> Report:
+def tasks_table(
+    servers: tuple[Server, Server], case: LiveCase, peers: tuple[Peer, ...], runs: int, venvs: Path
+) -> Report:
     """Submission to last result, efficiency, round trip."""
     columns = ["system", "no-op tasks/s, min / median / max", "efficiency 1 ms", "10 ms", "there and back, ms", "p99"]
     report = Report("tasks", "Tasks with two workers", columns)
+    server, theirs = servers
     report.servers.append(server.version())
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in [EXECUTOR, *(peer.name for peer in peers)]}
     reasons: dict[str, str] = {}
     for number in range(runs):
         found[EXECUTOR].append(our_executor.measure(case, 20000, 300, wgroup_id=number))
         for peer in peers:
-            one = run_peer(peer, server, venvs)
+            one = run_peer(peer, theirs, venvs)
             if isinstance(one, str):
                 reasons[peer.name] = one
             else:
@@ -292,26 +295,29 @@ def main() -> None:
     words = options.only.split(",")
     peers = tuple(peer for peer in PEERS if any(word in peer.name for word in words))
     for product in ("redis", "valkey") if options.server == "both" else (options.server,):
-        server = Server(product, append_only=False)
+        server, theirs = Server(product, append_only=False), Server(product, append_only=False)
         server.start()
+        # Emptied after each peer; ours has its provisioner's registration on the other.
+        theirs.start()
         case = LiveCase(server, Path(tempfile.mkdtemp(prefix="gs-bench-")) / "state")
         try:
             case.start_provisioner()
-            reports = [
-                drains_table(server, case, options.runs),
-                enqueue_table(server, case, options.runs),
-            ]
+            _publish(drains_table(server, case, options.runs), product, options.json)
+            _publish(enqueue_table(server, case, options.runs), product, options.json)
             case.close()
             case = LiveCase(server, Path(tempfile.mkdtemp(prefix="gs-bench-")) / "state", name="tasks")
             case.start_provisioner()
-            reports.append(tasks_table(server, case, peers, options.runs, options.venvs))
+            _publish(tasks_table((server, theirs), case, peers, options.runs, options.venvs), product, options.json)
         finally:
             case.close()
             server.stop()
-        for report in reports:
-            report.name += "" if product == "redis" else f"_{product}"
-            report.show()
-            report.write(options.json and options.json.with_name(f"{report.name}.json"))
+            theirs.stop()
+
+
+def _publish(report: Report, product: str, json_file: Path | None) -> None:
+    report.name += "" if product == "redis" else f"_{product}"
+    report.show()
+    report.write(json_file and json_file.with_name(f"{report.name}.json"))
 
 
 if __name__ == "__main__":

@@ -242,6 +242,10 @@ class ResourceManager:
         counts = [executor.done for executor in self._executors]
         return {name: sum(count[name] for count in counts) for name in ("finished", "failed")}
 
+    def _take_calls_back(self) -> None:
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
+
     def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Iterator[Job]:
         """Yield jobs as they finish or fail.
 
@@ -296,10 +300,13 @@ class ResourceManager:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for executor in self._executors:
-            executor.shutdown(wait=False, cancel_futures=True)
-        if self._sets:
-            self.release()
+        self._take_calls_back()
+        try:
+            if self._sets:
+                self.release()
+        finally:
+            # What still ran then went back to its queue.
+            self._take_calls_back()
 
 
 def resource_set_is_requested(res_json: str) -> bool:

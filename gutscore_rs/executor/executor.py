@@ -420,6 +420,8 @@ class _Engine:
             for future in self._take_back_all(futures):
                 future.give_up()
         if not wait:
+            if not self._pending:
+                self._close()
             return
         with self._lock:
             while self._pending:

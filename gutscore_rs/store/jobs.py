@@ -238,7 +238,12 @@ class Jobs:
     def record_execution(self, job_id: str, execution: str, worker: str, queue: str) -> None:
         """Write RQ's record of an execution that lasts; of most there is none."""
         names = self.keys
-        keys = [names.started(queue), names.execution(job_id, execution), names.executions(job_id)]
+        keys = [
+            names.started(queue),
+            names.execution(job_id, execution),
+            names.executions(job_id),
+            names.worker_executions(worker),
+        ]
         self._scripts.run("record_execution", keys, [job_id, execution, worker])
 
     def fence_claims(self, worker: str, *, for_good: bool = False) -> None:

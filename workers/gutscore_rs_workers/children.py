@@ -47,6 +47,7 @@ class Child:
     registered: bool = False
     idle: bool = False
     woken: bool = False
+    woken_at: float = 0.0
     fruitless: int = 0
     ran_a_job: bool = False
     jobs_done: int = 0

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 # happened `max_restarts` times within a minute.
 FIRST_BACKOFF, LONGEST_BACKOFF, CRASH_WINDOW = 0.1, 10.0, 60.0
 USEFUL_LIFE = 2.0
+# A worker that was sent to look has said by then what it found, unless something is wrong.
+LONGEST_LOOK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,11 @@ class Crew:
     def looking(self) -> bool:
         """Whether a worker was sent to look, or looks itself, and has not said what it found: a job may be its."""
         lingers = self._memory.somebody_lingers
-        return lingers or any(child.woken and child.state == "alive" for child in self.children.values())
+        # One that cannot reach Redis says nothing for long: others shall try meanwhile.
+        since = time.monotonic() - LONGEST_LOOK
+        return lingers or any(
+            child.woken and child.state == "alive" and child.woken_at > since for child in self.children.values()
+        )
 
     def note_begun(self) -> None:
         """Look whether those that were sent to look have begun a job."""
@@ -195,6 +201,7 @@ class Crew:
         """Send an idle worker to look."""
         child.idle = False
         child.woken = True
+        child.woken_at = time.monotonic()
         child.send(WAKE)
 
     def reap(self) -> Iterator[Death]:

@@ -298,6 +298,7 @@ class Supervisor:
     def _wake(self) -> None:
         if self._child:
             self._child.idle, self._child.woken = False, True
+            self._next_look = min(self._next_look, time.monotonic() + GLANCE)
             self._child.send(WAKE)
 
     # -- the performer --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,9 @@ import msgpack
 
 from gutscore_rs.store import End
 
-# At 0; whether to drain: a byte at 8; who lingers, and 1, at 10; the end of all work, as the lease, at 16.
+# At 0; whether to drain: a byte at 8; the end of all work, as the lease, at 16; who lingers, and until when, at 24.
 _LEASE = struct.Struct("<d")
-_LINGERER = struct.Struct("<H")
+_LINGER = struct.Struct("<dH")
 _CURSOR = struct.Struct("<32sddIHB")  # execution, hard deadline, begun at, batch, jobs behind it, endless
 _BATCH = struct.Struct("<I")
 _BOX = struct.Struct("<II")  # how often it was emptied, bytes in use
@@ -91,22 +92,22 @@ class SharedMemory:
         """Worker: see :meth:`set_draining`."""
         return bool(self._map[8])
 
-    def begin_linger(self, index: int) -> bool:
-        """Worker: wait at the queue itself for a moment; False: another one does."""
+    def begin_linger(self, index: int, until: float) -> bool:
+        """Worker: wait at the queue itself until a moment (monotonic); False: another one does."""
         if self.somebody_lingers:
             return False
-        self._map[10:12] = _LINGERER.pack(index + 1)
+        self._map[24:34] = _LINGER.pack(until, index)
         return True
 
     def end_linger(self, index: int) -> None:
         """Worker, or launcher after its death: it does so no more."""
-        if self._map[10:12] == _LINGERER.pack(index + 1):
-            self._map[10:12] = _LINGERER.pack(0)
+        if _LINGER.unpack(self._map[24:34])[1] == index:
+            self._map[24:32] = _LEASE.pack(0.0)
 
     @property
     def somebody_lingers(self) -> bool:
-        """See :meth:`begin_linger`."""
-        return self._map[10:12] != b"\0\0"
+        """See :meth:`begin_linger`; who was stopped or cut off meanwhile does so no longer than it said."""
+        return time.monotonic() < float(_LEASE.unpack(self._map[24:32])[0])
 
     def write(self, index: int, cursor: Cursor) -> None:
         """Worker: set its cursor."""

@@ -166,7 +166,9 @@ class Worker:
         Returns:
             Whether there is one.
         """
-        if len(self._queues) > 1 or not self._memory.begin_linger(self._context.index):
+        if len(self._queues) > 1 or not self._memory.begin_linger(
+            self._context.index, time.monotonic() + 2 * LINGER_SECONDS
+        ):
             return False
         try:
             return self._store.jobs.await_one(self._queues[0], LINGER_SECONDS)
@@ -295,8 +297,8 @@ class Worker:
                 self._put_back(claims[position:])
                 break
             if not self._run_claim(claim, last, clock, count - position - 1):
-                if self._stopping:
-                    self._put_back(claims[position + 1 :])
+                # Whoever took the batch has put these back, or could not: again does no harm.
+                self._put_back(claims[position:])
                 break
             now = time.monotonic()
             longest = max(longest, now - last)
@@ -315,7 +317,7 @@ class Worker:
             self._queues = self._context.reorder(self._queues, queue)
 
     def _run_claim(self, claim: Claim, now: float, clock: float, behind: int) -> bool:
-        """Run one job; False: those behind it are not to be run."""
+        """Run one job; False: it was not run to its end, and those behind it are not to be begun."""
         index, timeout = self._context.index, claim.timeout
         deadline = 0.0 if timeout < 0 else now + timeout + self._context.timeout_grace
         self._memory.write(index, Cursor(claim.execution, deadline, timeout < 0, now, self._batch, behind))
@@ -347,7 +349,6 @@ class Worker:
         try:
             value = self._perform(claim, job)
         except JobCut:
-            self._put_back([claim])
             return False
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, SystemExit too
             ended_at = time.monotonic() + clock
