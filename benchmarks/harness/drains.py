@@ -45,10 +45,14 @@ def drain(case: LiveCase, workers: Callable[[], object], count: int) -> Drained:
     """Fill the queue, start workers (a context manager), and measure until it is empty."""
     client = case.store.client
     client.delete(FINISHED)
+    for pattern in ("rq:job:*", "rq:results:*"):
+        keys = client.keys(pattern)
+        for first in range(0, len(keys), 1000):
+            client.delete(*keys[first : first + 1000])
     queue = Queue(QUEUE, connection=client)
     for first in range(0, count, 1000):
         part = min(1000, count - first)
-        queue.enqueue_many([Queue.prepare_data(jobs.square, (1,), result_ttl=60) for _ in range(part)])
+        queue.enqueue_many([Queue.prepare_data(jobs.square, (1,)) for _ in range(part)])
     with workers():  # type: ignore[attr-defined]
         while not client.zcard(FINISHED):
             time.sleep(0.001)

@@ -21,6 +21,9 @@ def nap(seconds):
 
 
 if __name__ == "__main__":
+    # Tasks are known by their module, which is another one when it is the program.
+    from huey_peer import nap, noop
+
     options = common.arguments()
     worker = subprocess.Popen(
         [sys.executable, "-m", "huey.bin.huey_consumer", "huey_peer.huey", "-w", "2", "-k", "process", "-q"],

@@ -12,7 +12,7 @@ from support.records import NODE, attached, current, launched, me, registered, r
 from support.servers import Server
 
 from gutscore_rs.access import Access
-from gutscore_rs.store import Store
+from gutscore_rs.store import CallRecord, End, NewJob, Store
 from gutscore_rs.store.records import ProvisionerRecord, State
 from gutscore_rs.store.workers import Departure
 
@@ -144,3 +144,66 @@ def test_leases_and_provisioners_are_taken_once(store: Store, remote: Store, pro
     assert not store.provisioners.take_duty("reaper", "you", 60.0)
     remote.provisioners.beat(ProvisionerRecord("m", NODE, 1, (NODE,), 1.0, "1"))
     assert len(store.provisioners.alive()) == 1
+
+
+def test_a_batch_is_taken_and_booked_once_over_a_line(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    queue = Queue(f"{store.case}:tasks", connection=store.client)
+    ids = [queue.enqueue(tasks.square, n).id for n in range(8)]
+    remote.jobs.keep_line()
+    claims = remote.jobs.exchange([queue.name], "w", most=3).claims
+    ends = [End(one.queue, one.job_id, one.execution, 60, 1.0, 2.0, b"") for one in claims]
+    proxy.drop_next_reply()
+    got = remote.jobs.exchange([queue.name], "w", ends, most=2, worked=3.0)
+    assert got.outcomes == ["ok"] * 3
+    assert [one.job_id for one in got.claims] == ids[3:5]
+    assert queue.job_ids == ids[5:]
+    assert store.client.hget(store.rq_keys.worker("w"), "successful_job_count") == b"3"
+
+
+def test_calls_are_enqueued_once(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    queue = Queue(f"{store.case}:tasks", connection=store.client)
+    line = remote.calls.open_line()
+    remote.calls.submission("e", 1, queue.name, [CallRecord("x-1", b"d")]).finish(line)
+    submission = remote.calls.submission("e", 2, queue.name, [CallRecord("x-2", b"d"), CallRecord("x-3", b"d")])
+    proxy.drop_next_reply()
+    submission.ask(line)
+    assert submission.finish(line) == 0
+    assert queue.job_ids == ["x-1", "x-2", "x-3"]
+    line.close()
+
+
+def test_no_result_is_lost_on_its_way_to_an_executor(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    replies = remote.calls.replies("e")
+    store.client.xadd(store.keys.replies("e"), {"x-1": b"result"})
+    proxy.drop_next_reply()
+    replies.ask(5.0)
+    assert replies.take() == {"x-1": b"result"}
+    replies.close()
+
+
+def test_jobs_are_enqueued_once(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    queue = Queue(f"{store.case}:tasks", connection=store.client)
+    proxy.drop_next_reply()
+    remote.new_jobs.enqueue(queue.name, [NewJob(f"j{n}", b"d", "") for n in range(3)])
+    assert queue.job_ids == ["j0", "j1", "j2"]
+
+
+def test_an_execution_is_recorded_once(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    queue = Queue(f"{store.case}:tasks", connection=store.client)
+    job = queue.enqueue(tasks.square, 3)
+    got = store.jobs.claim([queue.name], "w")
+    assert got is not None
+    proxy.drop_next_reply()
+    remote.jobs.record_execution(job.id, got.execution, "w", queue.name)
+    assert [one.id for one in job.get_executions()] == [got.execution]
+
+
+def test_what_was_taken_back_stays_so(store: Store, remote: Store, proxy: DroppingProxy) -> None:
+    queue = Queue(f"{store.case}:tasks", connection=store.client)
+    line = store.calls.open_line()
+    store.calls.submission("e", 1, queue.name, [CallRecord("x-1", b"d")]).finish(line)
+    line.close()
+    proxy.drop_next_reply()
+    assert remote.calls.cancel(queue.name, ["x-1"]) == [True]
+    assert queue.job_ids == []
+    assert 0 < store.client.ttl("rq:job:x-1") <= 15

@@ -10,7 +10,7 @@ import pytest
 from rq.job import JobStatus
 from support import calls, jobs
 from support.cases import LiveCase
-from support.waiting import wait_until
+from support.waiting import holds_for, wait_until
 
 from gutscore_rs.tasks import Tasks
 
@@ -82,8 +82,9 @@ def test_a_stopped_launchers_worker_begins_nothing_beyond_its_lease(case: LiveCa
         second = case.queue().enqueue(jobs.square, 3)
         wait_until(lambda: case.store.workers.count(0) == 0, 20, what="the lease is over")
         go.touch()
-        wait_until(lambda: first.get_status() is JobStatus.FINISHED, 20, what="what ran is booked")
-        assert second.get_status() is JobStatus.QUEUED
+        holds_for(lambda: second.get_status() is JobStatus.QUEUED, 1.0, what="the next one is not begun")
     finally:
         os.kill(launcher.pid, signal.SIGCONT)
-    wait_until(lambda: second.get_status() is JobStatus.FINISHED, 30, what="then the next one runs")
+    # Whether or not the first one was handed on meanwhile, as that of a worker that may be lost.
+    done = (first, second)
+    wait_until(lambda: all(job.get_status() is JobStatus.FINISHED for job in done), 30, what="then both are done")

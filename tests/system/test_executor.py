@@ -27,7 +27,10 @@ from gutscore_rs.errors import (
 
 
 def keys_of_executors(case: LiveCase) -> list[bytes]:
-    return [key for key in case.store.client.keys("*") if b":executor:" in key or key.startswith(b"rq:job:x")]
+    """What is left of executors, but for the marks of calls that were taken back: they last 15 s."""
+    client = case.store.client
+    keys = [key for key in client.keys("*") if b":executor:" in key or key.startswith(b"rq:job:x")]
+    return [key for key in keys if not 0 <= client.ttl(key) <= 15]
 
 
 # -- calls and results --------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from rq.group import Group
 from rq.job import JobStatus
 from rq.rate_limit import RateLimit
 from rq.suspension import resume, suspend
+from rq.webhook import Webhook
 from support import jobs
 from support import rq_workers as tasks
 from support.rq_workers import OURS, STOCK, RqSite
@@ -146,3 +149,30 @@ def test_stock_workers_and_ours_share_a_queue(site: RqSite) -> None:
         assert all(worker.successful_job_count for worker in site.workers())
     assert {site.connection.get(f"n{n}") for n in range(200)} == {b"1"}
     assert len(made) == 200
+
+
+def test_webhooks_are_told_of_good_ends_and_bad_ones(site: RqSite) -> None:
+    told: list[str] = []
+
+    class Ear(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Ear)
+    listener = threading.Thread(target=server.serve_forever)
+    listener.start()
+    try:
+        hooks = [Webhook(f"http://127.0.0.1:{server.server_port}/{kind}", kind) for kind in ("finished", "failed")]
+        site.queue().enqueue(jobs.square, 2, webhooks=hooks)
+        site.queue().enqueue(jobs.fail, webhooks=hooks)
+        site.burst()
+    finally:
+        server.shutdown()
+        listener.join()
+        server.server_close()
+    assert [path.partition("?")[0] for path in told] == ["/finished", "/failed"]
