@@ -175,7 +175,7 @@ def test_calls_are_enqueued_once(store: Store, remote: Store, proxy: DroppingPro
 def test_no_result_is_lost_on_its_way_to_an_executor(store: Store, remote: Store, proxy: DroppingProxy) -> None:
     replies = remote.calls.replies("e")
     store.client.xadd(store.keys.replies("e"), {"x-1": b"result"})
-    proxy.drop_next_reply()
+    proxy.drop_next_reply(to=b"XREAD")
     replies.ask(5.0)
     assert replies.take() == {"x-1": b"result"}
     replies.close()
