@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
@@ -58,7 +59,7 @@ def account(jobs: list[Job], kills: int) -> None:
     statuses = [JobStatus(client.hget(job.key, "status").decode()) for job in jobs]
     assert set(statuses) <= {JobStatus.FINISHED, JobStatus.FAILED}
     failed = [job for job, status in zip(jobs, statuses, strict=True) if status is JobStatus.FAILED]
-    assert kills > 5
+    assert kills > 2
     assert len(failed) <= kills
     for job in failed:
         result = job.latest_result()
@@ -94,12 +95,18 @@ def ended(queues: list[Queue]) -> int:
     )
 
 
+def performers(supervisor: int) -> list[int]:
+    """Children that have had time to begin: one that dies at once, again and again, is started ever more rarely."""
+    begun = time.time() - 0.2
+    return [child.pid for child in psutil.Process(supervisor).children() if child.create_time() < begun]
+
+
 def test_a_worker_of_its_own_loses_no_job_when_its_performer_is_killed(server: Server) -> None:
     site = RqSite(server, server.client(), OURS)
     jobs = [site.queue().enqueue(tasks.count, f"n{n}") for n in range(1000)]
     with (
         site.worker() as process,
-        Killer(7, lambda: [child.pid for child in psutil.Process(process.pid).children()]) as killer,
+        Killer(7, lambda: performers(process.pid)) as killer,
     ):
         wait_until(lambda: ended([site.queue()]) == 1000, 60, what="all jobs end")
     account(jobs, killer.kills)

@@ -248,7 +248,9 @@ class Crew:
         kill_trail(Trail(mark, output=log_file, sessions=frozenset({child.pid})))
 
     def _schedule_restart(self, child: Child, death: Death) -> None:
-        useful = child.ran_a_job or (child.ready and time.monotonic() - child.forked_at > USEFUL_LIFE)
+        # It need not have come to say so that it ran one.
+        ran = child.ran_a_job or bool(death.cursor.execution) or self._memory.jobs_done(child.index) > 0
+        useful = ran or (child.ready and time.monotonic() - child.forked_at > USEFUL_LIFE)
         if useful:
             self._backoff.pop(child.index, None)
             self._restarts[child.index] = time.monotonic()

@@ -419,7 +419,9 @@ class Supervisor:
             else:
                 break
         worker._stopped_job_id = None  # noqa: SLF001 - as above
-        self._backoff = 0.0 if child.ran_a_job else min(max(FIRST_BACKOFF, self._backoff * 2), LONGEST_BACKOFF)
+        # It need not have come to say so that it ran one.
+        useful = child.ran_a_job or bool(running) or self._memory.jobs_done(0) > 0
+        self._backoff = 0.0 if useful else min(max(FIRST_BACKOFF, self._backoff * 2), LONGEST_BACKOFF)
         self._fork_at = time.monotonic() + self._backoff
 
     def _watch_performer(self, now: float) -> None:
