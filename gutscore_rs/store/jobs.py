@@ -41,9 +41,9 @@ def _claim_number() -> int:
     return time.monotonic_ns() // 1000
 
 
-def jobs_on(client: redis.Redis, where: str = "Redis") -> Jobs:
-    """The jobs of any Redis with RQ's keys, of a case or not."""
-    return Jobs(client, Scripts(client, where), where)
+def jobs_on(client: redis.Redis, where: str = "Redis", *, prefix: str = "rq") -> Jobs:
+    """The jobs of any Redis with RQ's keys, of a case or not; for the prefix see ``RQ_KEY_PREFIX`` of RQ."""
+    return Jobs(client, Scripts(client, where), where, RqKeys(prefix))
 
 
 class Jobs:

@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT = Queue.DEFAULT_TIMEOUT
+# As RQ's own workers say it.
+STOPPED = "Job stopped by user, work-horse terminated."
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -115,8 +117,13 @@ class JobBooks(SimpleWorker):
             started_at: Seconds by the server's clock.
         """
         with sent_once(self.connection):
-            execution = self._begun(claim, job, started_at)
-            self._finalize_success(job, self._queue(claim.queue), execution, value)
+            execution, queue = self._begun(claim, job, started_at), self._queue(claim.queue)
+            try:
+                self._finalize_success(job, queue, execution, value)
+            except redis.RedisError:
+                raise
+            except Exception:  # noqa: BLE001 - as in RQ, a success callback that raises fails its job
+                self._finalize_failure(job, queue, execution, exception_info())
 
     def failed(self, claim: Claim, job: Job, exc_info: ExcInfo, started_at: float) -> None:
         """Book an exception by RQ's code: retries, failure callback, dependents, webhooks; see :meth:`succeeded`."""
@@ -176,7 +183,7 @@ class JobBooks(SimpleWorker):
             self.handle_job_failure(
                 job,
                 self._queue(queue_name),
-                exc_string=f"{WorkerLostError.__name__}: {reason}",
+                exc_string=STOPPED if stopped else f"{WorkerLostError.__name__}: {reason}",
                 execution=self._execution(job_id, execution),
             )
         return True

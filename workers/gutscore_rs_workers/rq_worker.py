@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
-from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT, RQ_KEY_PREFIX
 from rq.suspension import is_suspended
 from rq.worker import DequeueStrategy, Worker, WorkerStatus
 
@@ -62,7 +62,7 @@ class PlainRedis:
     def over(cls, client: redis.Redis) -> PlainRedis:
         """With a connection of its own, of the settings of another's."""
         own = sibling(client)
-        return cls(own, jobs_on(own))
+        return cls(own, jobs_on(own, prefix=RQ_KEY_PREFIX))
 
     def ping(self) -> bool:
         """Whether the server answers."""
