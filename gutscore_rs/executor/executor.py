@@ -224,7 +224,8 @@ class _Engine:
         self._numbers = itertools.count()
         self._pending: dict[str, CallFuture] = {}
         self._time_requests: dict[str, int] = {}
-        self._held_back = 0
+        # Calls that wait here for what they depend on.
+        self._held_back: set[str] = set()
         self._lock = threading.Lock()
         self._nothing_pending = threading.Condition(self._lock)
         self.done = {"finished": 0, "failed": 0}
@@ -264,6 +265,7 @@ class _Engine:
             if options.time_request:
                 self._time_requests[job_id] = options.time_request
         if options.depends_on:
+            self._held_back.add(job_id)
             self._send_after(Letter(record, future), options.depends_on)
         else:
             self._out.put(Letter(record, future))
@@ -278,25 +280,37 @@ class _Engine:
             if other.cancelled() or error is not None:
                 failure = DependencyError(f"What the call {letter.record.description} depends on failed: {error!r}")
                 failure.__cause__ = error
+                self._held_back.discard(letter.record.job_id)
                 self._end(letter.record.job_id, error=failure)
-            elif next(left) == 0 and not letter.future.done():
+            elif next(left) == 0 and self._unhold(letter.future):
                 self._out.put(letter)
 
         for other in others:
             other.add_done_callback(one_more)
+
+    def _unhold(self, future: CallFuture) -> bool:
+        """Whether a call waited here for what it depends on; it does no more."""
+        with self._lock:
+            held = future.job_id in self._held_back
+            self._held_back.discard(future.job_id)
+        return held
+
+    def _unsend(self, future: CallFuture) -> bool:
+        """Take back a call that is still here."""
+        return self._unhold(future) or self._out.take_back(future.job_id)
 
     def _not_sent(self, letters: Sequence[Letter], error: GutscoreError) -> None:
         for letter in letters:
             self._end(letter.record.job_id, error=error)
 
     def _take_back(self, future: CallFuture) -> bool:
-        if not self._out.take_back(future.job_id) and not self._store.calls.cancel(future.queue, [future.job_id])[0]:
+        if not self._unsend(future) and not self._store.calls.cancel(future.queue, [future.job_id])[0]:
             return False
         self._forget(future.job_id)
         return True
 
     def _is_running(self, future: CallFuture) -> bool:
-        if self._out.holds(future.job_id):
+        if future.job_id in self._held_back or self._out.holds(future.job_id):
             return False
         return self._store.calls.states([future.job_id])[future.job_id].status == "started"
 
@@ -350,7 +364,8 @@ class _Engine:
     def _look_at_records(self) -> None:
         """No news: some may have ended in a way that tells nobody (a worker of stock RQ, a server that lost data)."""
         with self._lock:
-            ids = [job_id for job_id in self._pending if not self._out.holds(job_id)]
+            held = self._held_back
+            ids = [job_id for job_id in self._pending if job_id not in held and not self._out.holds(job_id)]
         if not ids:
             return
         start = self._looked_at % len(ids)
@@ -430,7 +445,7 @@ class _Engine:
 
     def _take_back_all(self, futures: Sequence[CallFuture]) -> list[CallFuture]:
         """Those of the futures whose calls nobody will run."""
-        back = [future for future in futures if self._out.take_back(future.job_id)]
+        back = [future for future in futures if self._unsend(future)]
         sent: dict[str, list[CallFuture]] = {}
         unsent = {future.job_id for future in back}
         for future in futures:

@@ -12,7 +12,7 @@ import pytest
 from support import calls, jobs
 from support.calls import executor_on
 from support.cases import LiveCase
-from support.waiting import wait_until
+from support.waiting import holds_for, wait_until
 
 from gutscore_rs.errors import (
     ConfigError,
@@ -244,9 +244,13 @@ def test_a_call_waits_for_what_it_depends_on(case: LiveCase, tmp_path: Path) -> 
     with executor_on(case) as executor:
         first = executor.submit(calls.wait_for, str(tmp_path / "go"))
         then = executor.options(depends_on=[first]).submit(calls.leave_a_line, file, "then")
-        assert not then.done()
+        never = executor.options(depends_on=[first]).submit(calls.leave_a_line, file, "never")
+        assert never.cancel()
+        # For longer than it takes until calls that nobody hears of are looked for in Redis.
+        holds_for(lambda: not then.done(), 5.0, what="it waits")
         (tmp_path / "go").touch()
         assert then.result(20) == "then"
+        assert (tmp_path / "order").read_text() == "then\n"
         bad = executor.submit(jobs.fail)
         error = executor.options(depends_on=bad).submit(jobs.square, 1).exception(20)
         assert isinstance(error, DependencyError)

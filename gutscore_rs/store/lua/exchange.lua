@@ -9,7 +9,8 @@
 --       12.. of each end: queue index from 0, job id, execution id, result ttl (s; -1: no end), started at and ended at
 --       (RQ's ISO text), started at (s), serialized result (base64) or '', stream that its result goes to instead or '',
 --       whether that is an error (0, 1)
--- Returns {outcome of each end as a letter, now, jobs left in the queue that was looked at last, {queue index, job id, execution id, field, ...} of each job taken}
+-- Returns {outcome of each end as a letter, now, jobs left in the queue that was looked at last, {queue index, job id,
+--       execution id, field, ...} of each job taken}
 --       o: booked; f: fenced (the job was given to somebody else); c: complex (RQ's own code must do it)
 -- An end that comes twice is booked once. A claim repeated with the same number (its reply was lost) returns the same
 -- jobs again; one that comes after a newer claim or a fence was held up on its way: nobody waits for it, it takes
